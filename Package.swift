@@ -1,0 +1,135 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+/// Every Swift target is compiled in the Swift 6 language mode, warnings are errors, and a file
+/// imports what it uses, so that the import rules of STYLE.md can be checked by reading imports.
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .unsafeFlags(["-warnings-as-errors"]),
+]
+
+let cSettings: [CSetting] = [
+    .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=gnu17"]),
+    .unsafeFlags(["-O3"], .when(configuration: .release)),
+]
+
+let cxxSettings: [CXXSetting] = [
+    .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=c++17"]),
+    .unsafeFlags(["-O3"], .when(configuration: .release)),
+]
+
+let package = Package(
+    name: "phalanx",
+    products: [
+        .executable(name: "phalanx-gateway", targets: ["phalanx-gateway"]),
+        .executable(name: "phalanx-coordinator", targets: ["phalanx-coordinator"]),
+        .executable(name: "phalanx-engine-worker", targets: ["phalanx-engine-worker"]),
+    ],
+    targets: [
+        // System libraries, by module map.
+        .systemLibrary(name: "CZeroMQ"),
+        .systemLibrary(name: "CProtobufC"),
+        .systemLibrary(name: "CSystemd"),
+        .systemLibrary(name: "CPCRE2"),
+        .systemLibrary(name: "CYAML"),
+        .systemLibrary(name: "COpenSSL"),
+
+        // C and C++ of our own: generated code, shims and kernels.
+        .target(name: "CLinux", cSettings: cSettings),
+        .target(name: "CProtocol", dependencies: ["CProtobufC"], cSettings: cSettings),
+        .target(
+            name: "CSimdJSON",
+            cxxSettings: cxxSettings,
+            linkerSettings: [.linkedLibrary("simdjson")]
+        ),
+        .target(
+            name: "CUCX",
+            cSettings: cSettings,
+            linkerSettings: [.linkedLibrary("ucp"), .linkedLibrary("ucs")]
+        ),
+        .target(name: "CKernels", cSettings: cSettings, linkerSettings: [.linkedLibrary("m")]),
+
+        // What the daemons share: messages and codec (pure), and the run-time around them.
+        .target(
+            name: "Protocol",
+            dependencies: ["CProtocol"],
+            exclude: ["Schema", "DaemonRuntime"],
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "DaemonRuntime",
+            dependencies: ["Protocol", "CLinux", "CZeroMQ", "CSystemd", "CYAML", "CSimdJSON"],
+            path: "Sources/Protocol/DaemonRuntime",
+            swiftSettings: swiftSettings
+        ),
+
+        // The three daemons: a library each, and an executable of one small file.
+        .target(
+            name: "Gateway",
+            dependencies: ["Protocol", "DaemonRuntime", "CLinux", "CPCRE2", "COpenSSL"],
+            exclude: ["Daemon"],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "phalanx-gateway",
+            dependencies: ["Gateway"],
+            path: "Sources/Gateway/Daemon",
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "Coordinator",
+            dependencies: ["Protocol", "DaemonRuntime"],
+            exclude: ["Daemon"],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "phalanx-coordinator",
+            dependencies: ["Coordinator"],
+            path: "Sources/Coordinator/Daemon",
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "EngineWorker",
+            dependencies: ["Protocol", "DaemonRuntime", "CLinux", "CUCX", "CKernels"],
+            exclude: ["Daemon"],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "phalanx-engine-worker",
+            dependencies: ["EngineWorker"],
+            path: "Sources/EngineWorker/Daemon",
+            swiftSettings: swiftSettings
+        ),
+
+        .testTarget(
+            name: "ProtocolTests", dependencies: ["Protocol"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "DaemonRuntimeTests",
+            dependencies: ["DaemonRuntime", "Protocol"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "GatewayTests",
+            dependencies: ["Gateway", "DaemonRuntime", "Protocol"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "CoordinatorTests",
+            dependencies: ["Coordinator", "DaemonRuntime", "Protocol"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "EngineWorkerTests",
+            dependencies: ["EngineWorker", "DaemonRuntime", "Protocol", "CKernels"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "IntegrationTests",
+            dependencies: ["DaemonRuntime", "Protocol", "CLinux"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(name: "TidyTests", swiftSettings: swiftSettings),
+    ]
+)

@@ -1,0 +1,3 @@
+#ifndef PHALANX_CKernels_H
+#define PHALANX_CKernels_H
+#endif

@@ -1,0 +1,57 @@
+// The Linux calls that Swift's Glibc module does not show, as plain functions.
+//
+// Every function returns what the system call returns, and sets errno as it does; the Swift side
+// checks the result at the call. Nothing here allocates, logs or keeps state.
+#ifndef PHALANX_CLINUX_H
+#define PHALANX_CLINUX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// One ready descriptor of an epoll set.
+struct cl_event {
+    uint32_t events;  // CL_IN | CL_OUT | ...
+    uint64_t data;    // what was given to cl_epoll_add
+};
+
+enum {
+    CL_IN = 0x001,
+    CL_OUT = 0x004,
+    CL_ERR = 0x008,
+    CL_HUP = 0x010,
+    CL_RDHUP = 0x2000,
+};
+
+int cl_epoll_create(void);
+// `op`: 0 add, 1 modify, 2 remove.
+int cl_epoll_control(int epoll, int op, int fd, uint32_t events, uint64_t data);
+// Waits at most `timeout_milliseconds` (-1: for ever) and fills at most `capacity` events.
+int cl_epoll_wait(int epoll, struct cl_event *events, int capacity, int timeout_milliseconds);
+
+int cl_eventfd(void);                       // non-blocking, close-on-exec, counter 0
+int cl_eventfd_signal(int fd);              // adds 1
+int cl_eventfd_drain(int fd);               // resets to 0
+int cl_signalfd(const int *signals, int count);  // blocks them for the whole process, then opens
+int cl_signalfd_read(int fd);               // the signal's number, or -1 with EAGAIN
+
+int cl_accept(int listener);                // non-blocking, close-on-exec
+// Listening IPv4/IPv6 socket bound to a numeric address; port 0 picks one. -1 with errno.
+int cl_listen_tcp(const char *address, uint16_t port, int backlog);
+int cl_local_port(int fd);
+int cl_set_nodelay(int fd);
+
+int64_t cl_monotonic_nanoseconds(void);
+int64_t cl_realtime_microseconds(void);
+int64_t cl_process_cpu_nanoseconds(void);
+uint64_t cl_random_u64(void);               // getrandom(2)
+
+int cl_memfd(const char *name, uint64_t size);
+// Sleeps while *word == expected, at most `timeout_nanoseconds`. 0 woken, -1 with errno.
+int cl_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_nanoseconds);
+int cl_futex_wake(const uint32_t *word, int count);
+
+int cl_pin_to_cpu(int cpu);                 // the calling thread
+int cl_set_thread_name(const char *name);
+int cl_die_with_parent(int expected_parent);  // PR_SET_PDEATHSIG SIGKILL; -1 if it is gone already
+int cl_errno(void);
+#endif

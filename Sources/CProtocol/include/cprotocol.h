@@ -1,0 +1,3 @@
+#ifndef PHALANX_CProtocol_H
+#define PHALANX_CProtocol_H
+#endif

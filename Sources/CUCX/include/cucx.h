@@ -1,0 +1,3 @@
+#ifndef PHALANX_CUCX_H
+#define PHALANX_CUCX_H
+#endif

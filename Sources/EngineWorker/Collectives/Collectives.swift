@@ -1,0 +1,117 @@
+public import Protocol
+
+/// Who talks to whom during a step: the operations between the workers of one view.
+///
+/// Every worker of the view issues the same operations in the same order. Each message carries its
+/// ``OperationTag``; a worker that receives another tag than the one it is executing stops with
+/// ``CollectiveError/mismatch(peer:expected:received:)`` at once, instead of computing with the
+/// wrong bytes. Every operation has a deadline; what is missing at the deadline is named.
+///
+/// Not thread-safe: one thread (the engine's) issues all operations.
+public protocol Collectives: AnyObject {
+    /// This worker's index in the group, `0 ..< worldSize`.
+    var rank: Int { get }
+    var worldSize: Int { get }
+
+    /// Every worker contributes `send.count` bytes; `receive` gets `worldSize * send.count`, in
+    /// rank order, this worker's own part included. `send.count` is the same on every worker and
+    /// at most ``CollectiveLimits/allGatherBytesMax``.
+    func allGather(
+        _ send: UnsafeRawBufferPointer,
+        into receive: UnsafeMutableRawBufferPointer,
+        tag: OperationTag,
+        deadline: Instant
+    ) throws(CollectiveError)
+
+    /// Sends `outgoing[peer]` to every peer and receives what each of them sent into
+    /// `incoming[peer]`, whose sizes are set by the call. The part for this worker itself is
+    /// copied. Messages may have any size up to ``CollectiveLimits/messageBytesMax``, 0 included.
+    func allToAll(
+        outgoing: PeerBuffers,
+        incoming: PeerBuffers,
+        tag: OperationTag,
+        deadline: Instant
+    ) throws(CollectiveError)
+}
+
+/// Names one collective operation; equal on all workers that take part in it.
+public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
+    public let view: UInt32
+    public let tick: UInt64
+    /// 0 is the tick exchange; layer l dispatches with 2l + 1 and combines with 2l + 2.
+    public let operation: UInt32
+
+    public init(view: UInt32, tick: UInt64, operation: UInt32) {
+        self.view = view
+        self.tick = tick
+        self.operation = operation
+    }
+
+    public static func tickExchange(view: UInt32, tick: UInt64) -> OperationTag {
+        OperationTag(view: view, tick: tick, operation: 0)
+    }
+    public static func dispatch(view: UInt32, tick: UInt64, layer: Int) -> OperationTag {
+        OperationTag(view: view, tick: tick, operation: UInt32(2 * layer + 1))
+    }
+    public static func combine(view: UInt32, tick: UInt64, layer: Int) -> OperationTag {
+        OperationTag(view: view, tick: tick, operation: UInt32(2 * layer + 2))
+    }
+
+    public var description: String { "view \(view) tick \(tick) operation \(operation)" }
+}
+
+public enum CollectiveLimits {
+    public static let allGatherBytesMax = 4096
+    public static let messageBytesMax = 1 << 31
+    public static let worldSizeMax = 512
+}
+
+public enum CollectiveError: Error, Hashable, Sendable {
+    /// These peers had not delivered when the deadline passed.
+    case timeout(peers: [Int], tag: OperationTag)
+    /// The transport says that this peer is gone.
+    case peerLost(peer: Int, tag: OperationTag, reason: String)
+    /// A peer is executing another operation than this worker: a bug or another view.
+    case mismatch(peer: Int, expected: OperationTag, received: OperationTag)
+    /// Setting up the group failed.
+    case setup(reason: String)
+}
+
+/// One growable, 64-byte aligned byte buffer a peer, kept from step to step.
+public final class PeerBuffers {
+    public let peerCount: Int
+    private var storage: [UnsafeMutableRawBufferPointer]
+    private var counts: [Int]
+
+    public init(peerCount: Int) {
+        self.peerCount = peerCount
+        storage = Array(repeating: .init(start: nil, count: 0), count: peerCount)
+        counts = Array(repeating: 0, count: peerCount)
+    }
+
+    deinit {
+        for buffer in storage { buffer.deallocate() }
+    }
+
+    public func count(of peer: Int) -> Int { counts[peer] }
+
+    /// The bytes of `peer`; valid until its count changes.
+    public subscript(peer: Int) -> UnsafeMutableRawBufferPointer {
+        UnsafeMutableRawBufferPointer(start: storage[peer].baseAddress, count: counts[peer])
+    }
+
+    /// Sets the size of one buffer; the first `keeping` bytes survive a reallocation.
+    public func setCount(_ count: Int, of peer: Int, keeping: Int = 0) {
+        precondition(count >= 0 && keeping <= counts[peer] && keeping <= count)
+        if storage[peer].count < count {
+            let capacity = max(count, storage[peer].count * 2, 4096)
+            let grown = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 64)
+            if keeping > 0 {
+                grown.copyMemory(from: UnsafeRawBufferPointer(rebasing: storage[peer][0..<keeping]))
+            }
+            storage[peer].deallocate()
+            storage[peer] = grown
+        }
+        counts[peer] = count
+    }
+}

@@ -1,0 +1,1 @@
+// The daemon's entry: see the library beside this folder.
