@@ -1,3 +1,0 @@
-#ifndef PHALANX_CProtocol_H
-#define PHALANX_CProtocol_H
-#endif

@@ -1,0 +1,31 @@
+/// Why a frame of a peer is refused. It is counted, logged at most once a second, and dropped; it
+/// never ends a daemon's loop.
+public enum CodecError: Error, Hashable, Sendable, CustomStringConvertible {
+    case tooLarge(message: String, byteCount: Int, limit: Int)
+    case malformed(message: String, byteCount: Int)
+    case missingBody(message: String)
+    case invalid(message: String, field: String, value: String)
+
+    public var description: String {
+        switch self {
+        case .tooLarge(let message, let byteCount, let limit):
+            "\(message) of \(byteCount) bytes is over the limit of \(limit)"
+        case .malformed(let message, let byteCount):
+            "\(byteCount) bytes are not a \(message)"
+        case .missingBody(let message):
+            "\(message) carries no body that this version knows"
+        case .invalid(let message, let field, let value):
+            "\(message).\(field) has the value \(value), which is out of range"
+        }
+    }
+}
+
+/// Sizes that a decoder accepts; larger frames are refused before protobuf-c sees them.
+public enum CodecLimits {
+    public static let gatewayMessageBytesMax = 16 << 20
+    public static let leaderMessageBytesMax = 64 << 20
+    public static let controlMessageBytesMax = 4 << 20
+    public static let promptTokensMax = 2_000_000
+    public static let listEntriesMax = 200_000
+    public static let membersMax = 4096
+}

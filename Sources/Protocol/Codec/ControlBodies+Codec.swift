@@ -1,0 +1,227 @@
+internal import CProtocol
+
+extension ConfigurationEntry {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__ConfigurationEntry> {
+        arena.make { message in
+            phalanx__v1__configuration_entry__init(message)
+            message.pointee.key = arena.string(key)
+            message.pointee.value = arena.string(value)
+        }
+    }
+
+    init(_ message: Phalanx__V1__ConfigurationEntry) {
+        self.init(key: text(message.key), value: text(message.value))
+    }
+}
+
+extension Hello {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Hello> {
+        arena.make { message in
+            phalanx__v1__hello__init(message)
+            message.pointee.role = role.rawValue
+            message.pointee.node = arena.string(node)
+            message.pointee.device = device
+            message.pointee.pid = pid
+            message.pointee.software_version = arena.string(softwareVersion)
+            message.pointee.protocol_min = protocolMin
+            message.pointee.protocol_max = protocolMax
+            message.pointee.n_declared = declared.count
+            message.pointee.declared = arena.messages(declared) { $0.packed($1) }
+        }
+    }
+
+    init(_ message: Phalanx__V1__Hello) throws(CodecError) {
+        guard let role = PeerRole(rawValue: message.role) else {
+            throw .invalid(message: "Hello", field: "role", value: "\(message.role)")
+        }
+        self.init(
+            role: role,
+            node: text(message.node),
+            device: message.device,
+            pid: message.pid,
+            softwareVersion: text(message.software_version),
+            declared: try list(
+                message.declared, message.n_declared, ConfigurationEntry.init(_:)))
+        protocolMin = message.protocol_min
+        protocolMax = message.protocol_max
+    }
+}
+
+extension AssignedConfiguration {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Config> {
+        arena.make { message in
+            phalanx__v1__config__init(message)
+            message.pointee.worker = worker
+            message.pointee.dp_rank = dpRank
+            message.pointee.tp_rank = tpRank
+            message.pointee.n_entries = entries.count
+            message.pointee.entries = arena.messages(entries) { $0.packed($1) }
+            message.pointee.lease_milliseconds = UInt32(clamping: lease.milliseconds)
+            message.pointee.ready_deadline_milliseconds = UInt32(
+                clamping: readyDeadline.milliseconds)
+        }
+    }
+
+    init(_ message: Phalanx__V1__Config) throws(CodecError) {
+        try require(message.lease_milliseconds > 0, "Config", "lease_milliseconds", "0")
+        self.init(
+            worker: message.worker,
+            dpRank: message.dp_rank,
+            tpRank: message.tp_rank,
+            entries: try list(message.entries, message.n_entries, ConfigurationEntry.init(_:)),
+            lease: .milliseconds(Int(message.lease_milliseconds)),
+            readyDeadline: .milliseconds(Int(message.ready_deadline_milliseconds)))
+    }
+}
+
+extension Refusal {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Refuse> {
+        arena.make { message in
+            phalanx__v1__refuse__init(message)
+            message.pointee.reason = reason.rawValue
+            message.pointee.text = arena.string(text)
+            message.pointee.n_differences = differences.count
+            message.pointee.differences = arena.messages(differences) { difference, arena in
+                arena.make { entry in
+                    phalanx__v1__configuration_difference__init(entry)
+                    entry.pointee.key = arena.string(difference.key)
+                    entry.pointee.coordinator_value = arena.string(difference.coordinatorValue)
+                    entry.pointee.peer_value = arena.string(difference.peerValue)
+                }
+            }
+        }
+    }
+
+    init(_ message: Phalanx__V1__Refuse) throws(CodecError) {
+        guard let reason = RefusalReason(rawValue: message.reason) else {
+            throw .invalid(message: "Refuse", field: "reason", value: "\(message.reason)")
+        }
+        self.init(
+            reason: reason,
+            text: Protocol.text(message.text),
+            differences: try list(message.differences, message.n_differences) {
+                entry throws(CodecError) in
+                ConfigurationDifference(
+                    key: Protocol.text(entry.key),
+                    coordinatorValue: Protocol.text(entry.coordinator_value),
+                    peerValue: Protocol.text(entry.peer_value))
+            })
+    }
+}
+
+extension Ready {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Ready> {
+        arena.make { message in
+            phalanx__v1__ready__init(message)
+            message.pointee.endpoint = arena.string(endpoint)
+            message.pointee.collectives_address = arena.bytes(collectivesAddress)
+            message.pointee.model_digest = arena.string(modelDigest)
+            message.pointee.block_count = blockCount
+            message.pointee.block_size = blockSize
+        }
+    }
+
+    init(_ message: Phalanx__V1__Ready) throws(CodecError) {
+        try require(message.block_count > 0, "Ready", "block_count", "0")
+        try require(message.block_size > 0, "Ready", "block_size", "0")
+        self.init(
+            endpoint: text(message.endpoint),
+            collectivesAddress: bytes(message.collectives_address),
+            modelDigest: text(message.model_digest),
+            blockCount: message.block_count,
+            blockSize: message.block_size)
+    }
+}
+
+extension Member {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Member> {
+        arena.make { message in
+            phalanx__v1__member__init(message)
+            message.pointee.worker = worker
+            message.pointee.dp_rank = dpRank
+            message.pointee.tp_rank = tpRank
+            message.pointee.incarnation = incarnation.rawValue
+            message.pointee.node = arena.string(node)
+            message.pointee.endpoint = arena.string(endpoint)
+            message.pointee.collectives_address = arena.bytes(collectivesAddress)
+            message.pointee.block_count = blockCount
+            message.pointee.block_size = blockSize
+        }
+    }
+
+    init(_ message: Phalanx__V1__Member) throws(CodecError) {
+        self.init(
+            worker: message.worker,
+            dpRank: message.dp_rank,
+            tpRank: message.tp_rank,
+            incarnation: Incarnation(rawValue: message.incarnation),
+            node: text(message.node),
+            endpoint: text(message.endpoint),
+            collectivesAddress: bytes(message.collectives_address),
+            blockCount: message.block_count,
+            blockSize: message.block_size)
+    }
+}
+
+extension View {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__View> {
+        arena.make { message in
+            phalanx__v1__view__init(message)
+            message.pointee.number = number
+            message.pointee.state = state.rawValue
+            message.pointee.n_members = members.count
+            message.pointee.members = arena.messages(members) { $0.packed($1) }
+            message.pointee.configuration_digest = configurationDigest
+            message.pointee.reason = arena.string(reason)
+        }
+    }
+
+    init(_ message: Phalanx__V1__View) throws(CodecError) {
+        guard let state = State(rawValue: message.state) else {
+            throw .invalid(message: "View", field: "state", value: "\(message.state)")
+        }
+        try require(
+            message.n_members <= CodecLimits.membersMax, "View", "members",
+            "\(message.n_members) entries")
+        let members = try list(message.members, message.n_members, Member.init(_:))
+        for (index, member) in members.enumerated() {
+            try require(
+                member.worker == UInt32(index), "View", "members",
+                "worker \(member.worker) at place \(index)")
+        }
+        self.init(
+            number: message.number,
+            state: state,
+            members: members,
+            configurationDigest: message.configuration_digest,
+            reason: text(message.reason))
+    }
+}
+
+extension Heartbeat {
+    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Heartbeat> {
+        arena.make { message in
+            phalanx__v1__heartbeat__init(message)
+            message.pointee.stage = stage.rawValue
+            message.pointee.percent = percent
+            message.pointee.load = load.packed(arena)
+            message.pointee.tick_age_milliseconds = UInt64(max(tickAge.milliseconds, 0))
+        }
+    }
+
+    init(_ message: Phalanx__V1__Heartbeat) throws(CodecError) {
+        guard let stage = WorkerStage(rawValue: message.stage) else {
+            throw .invalid(message: "Heartbeat", field: "stage", value: "\(message.stage)")
+        }
+        guard let load = message.load else { throw .missingBody(message: "Heartbeat.load") }
+        self.init(
+            stage: stage,
+            percent: message.percent,
+            load: try RankLoad(load.pointee),
+            tickAge: Interval(
+                nanoseconds: Int64(clamping: message.tick_age_milliseconds)
+                    .multipliedReportingOverflow(
+                        by: 1_000_000
+                    ).partialValue))
+    }
+}

@@ -1,0 +1,267 @@
+/// A configuration key with its value in the text form of the options table.
+public struct ConfigurationEntry: Hashable, Sendable {
+    public let key: String
+    public let value: String
+    public init(key: String, value: String) {
+        self.key = key
+        self.value = value
+    }
+}
+
+public struct ConfigurationDifference: Hashable, Sendable, CustomStringConvertible {
+    public let key: String
+    public let coordinatorValue: String
+    public let peerValue: String
+    public init(key: String, coordinatorValue: String, peerValue: String) {
+        self.key = key
+        self.coordinatorValue = coordinatorValue
+        self.peerValue = peerValue
+    }
+    public var description: String {
+        "\(key): the coordinator has \"\(coordinatorValue)\", this node has \"\(peerValue)\""
+    }
+}
+
+public enum PeerRole: UInt32, Hashable, Sendable, CaseIterable {
+    case worker = 1
+    case gateway = 2
+}
+
+public struct Hello: Hashable, Sendable {
+    public var role: PeerRole
+    public var node: String
+    public var device: UInt32
+    public var pid: UInt32
+    public var softwareVersion: String
+    public var protocolMin: UInt32 = ProtocolVersion.oldest
+    public var protocolMax: UInt32 = ProtocolVersion.current
+    /// The deployment-wide keys that this process was given itself, by flag or file.
+    public var declared: [ConfigurationEntry]
+
+    public init(
+        role: PeerRole,
+        node: String,
+        device: UInt32,
+        pid: UInt32,
+        softwareVersion: String,
+        declared: [ConfigurationEntry]
+    ) {
+        self.role = role
+        self.node = node
+        self.device = device
+        self.pid = pid
+        self.softwareVersion = softwareVersion
+        self.declared = declared
+    }
+}
+
+/// The coordinator's answer to a HELLO: who you are and what everybody runs with.
+public struct AssignedConfiguration: Hashable, Sendable {
+    public let worker: UInt32
+    public let dpRank: UInt32
+    public let tpRank: UInt32
+    public let entries: [ConfigurationEntry]
+    public let lease: Interval
+    public let readyDeadline: Interval
+
+    public init(
+        worker: UInt32,
+        dpRank: UInt32,
+        tpRank: UInt32,
+        entries: [ConfigurationEntry],
+        lease: Interval,
+        readyDeadline: Interval
+    ) {
+        self.worker = worker
+        self.dpRank = dpRank
+        self.tpRank = tpRank
+        self.entries = entries
+        self.lease = lease
+        self.readyDeadline = readyDeadline
+    }
+}
+
+/// Why the coordinator refuses a peer. Raw values are part of the protocol.
+public enum RefusalReason: UInt32, Hashable, Sendable, CaseIterable {
+    case protocolVersion = 1
+    case configuration = 2
+    /// All configured workers are there already.
+    case groupFull = 3
+    /// Another model than the other workers have.
+    case model = 4
+    /// The coordinator does not know the sender: say HELLO (again).
+    case unknownPeer = 5
+    /// A stage's deadline has passed.
+    case deadline = 6
+    case draining = 7
+    case malformed = 8
+}
+
+public struct Refusal: Hashable, Sendable {
+    public let reason: RefusalReason
+    public let text: String
+    public let differences: [ConfigurationDifference]
+    public init(reason: RefusalReason, text: String, differences: [ConfigurationDifference] = []) {
+        self.reason = reason
+        self.text = text
+        self.differences = differences
+    }
+}
+
+/// A worker that has loaded the model and can join a view.
+public struct Ready: Hashable, Sendable {
+    public let endpoint: String
+    public let collectivesAddress: [UInt8]
+    public let modelDigest: String
+    public let blockCount: UInt32
+    public let blockSize: UInt32
+    public init(
+        endpoint: String,
+        collectivesAddress: [UInt8],
+        modelDigest: String,
+        blockCount: UInt32,
+        blockSize: UInt32
+    ) {
+        self.endpoint = endpoint
+        self.collectivesAddress = collectivesAddress
+        self.modelDigest = modelDigest
+        self.blockCount = blockCount
+        self.blockSize = blockSize
+    }
+}
+
+public struct Member: Hashable, Sendable {
+    public let worker: UInt32
+    public let dpRank: UInt32
+    public let tpRank: UInt32
+    public let incarnation: Incarnation
+    public let node: String
+    public let endpoint: String
+    public let collectivesAddress: [UInt8]
+    public let blockCount: UInt32
+    public let blockSize: UInt32
+    public init(
+        worker: UInt32,
+        dpRank: UInt32,
+        tpRank: UInt32,
+        incarnation: Incarnation,
+        node: String,
+        endpoint: String,
+        collectivesAddress: [UInt8],
+        blockCount: UInt32,
+        blockSize: UInt32
+    ) {
+        self.worker = worker
+        self.dpRank = dpRank
+        self.tpRank = tpRank
+        self.incarnation = incarnation
+        self.node = node
+        self.endpoint = endpoint
+        self.collectivesAddress = collectivesAddress
+        self.blockCount = blockCount
+        self.blockSize = blockSize
+    }
+    /// The leader of a DP rank schedules and talks to gateways.
+    public var isLeader: Bool { tpRank == 0 }
+}
+
+/// A numbered membership. Only the coordinator makes views, and it publishes them whole.
+public struct View: Hashable, Sendable {
+    public enum State: UInt32, Hashable, Sendable, CaseIterable {
+        /// Members connect their collectives.
+        case forming = 1
+        /// All members are connected; leaders take requests.
+        case active = 2
+        /// Nobody computes; members that are left say READY again.
+        case retired = 3
+    }
+
+    public let number: UInt32
+    public let state: State
+    /// In worker order; empty when retired.
+    public let members: [Member]
+    public let configurationDigest: UInt64
+    /// Why it was retired, or who is missing while nothing has formed yet.
+    public let reason: String
+
+    public init(
+        number: UInt32,
+        state: State,
+        members: [Member],
+        configurationDigest: UInt64,
+        reason: String
+    ) {
+        self.number = number
+        self.state = state
+        self.members = members
+        self.configurationDigest = configurationDigest
+        self.reason = reason
+    }
+}
+
+/// What a worker is doing. Raw values are part of the protocol.
+public enum WorkerStage: UInt32, Hashable, Sendable, CaseIterable {
+    case joining = 1
+    case loading = 2
+    case standby = 3
+    case connecting = 4
+    case idle = 5
+    case running = 6
+    case draining = 7
+}
+
+public struct Heartbeat: Hashable, Sendable {
+    public let stage: WorkerStage
+    public let percent: UInt32
+    public let load: RankLoad
+    public let tickAge: Interval
+    public init(stage: WorkerStage, percent: UInt32, load: RankLoad, tickAge: Interval) {
+        self.stage = stage
+        self.percent = percent
+        self.load = load
+        self.tickAge = tickAge
+    }
+}
+
+public enum ControlBody: Hashable, Sendable {
+    case hello(Hello)
+    case config(AssignedConfiguration)
+    case refuse(Refusal)
+    case ready(Ready)
+    case view(View)
+    case viewJoined(view: UInt32)
+    case heartbeat(Heartbeat)
+    case heartbeatAck(sequence: UInt64)
+    case wakeRequest(view: UInt32, fromTick: UInt64)
+    case wake(view: UInt32, fromTick: UInt64)
+    case wakeAck(view: UInt32, fromTick: UInt64)
+    case peerSilent(view: UInt32, tick: UInt64, workers: [UInt32], reason: String)
+    case loadUpdate([RankLoad])
+    case leave(reason: String)
+}
+
+/// Every message of the control plane.
+public struct ControlMessage: Hashable, Sendable {
+    public let protocolVersion: UInt32
+    /// The sender's.
+    public let incarnation: Incarnation
+    /// The view that the sender is in, 0 for none.
+    public let view: UInt32
+    /// Rises with every message of the sender.
+    public let sequence: UInt64
+    public let body: ControlBody
+
+    public init(
+        protocolVersion: UInt32 = ProtocolVersion.current,
+        incarnation: Incarnation,
+        view: UInt32,
+        sequence: UInt64,
+        body: ControlBody
+    ) {
+        self.protocolVersion = protocolVersion
+        self.incarnation = incarnation
+        self.view = view
+        self.sequence = sequence
+        self.body = body
+    }
+}

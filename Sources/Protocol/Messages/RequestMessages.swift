@@ -1,0 +1,136 @@
+/// Names a request between one gateway and one leader: chosen by the gateway, never reused while
+/// it lives.
+public struct RequestID: Hashable, Comparable, Sendable, CustomStringConvertible {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+    public static func < (left: RequestID, right: RequestID) -> Bool {
+        left.rawValue < right.rawValue
+    }
+    public var description: String { "r\(rawValue)" }
+}
+
+/// One process's life. A restarted process has another one, and late messages of the old one are
+/// refused (SWIM's "restarted node" rule).
+public struct Incarnation: Hashable, Comparable, Sendable, CustomStringConvertible {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+    public static func < (left: Incarnation, right: Incarnation) -> Bool {
+        left.rawValue < right.rawValue
+    }
+    public var description: String { String(rawValue, radix: 16) }
+}
+
+public enum ProtocolVersion {
+    /// Spoken by this build; peers that speak another one are refused in the handshake.
+    public static let current: UInt32 = 1
+    public static let oldest: UInt32 = 1
+}
+
+/// A sequence to generate, as it goes to a leader. `n` choices are `n` of these.
+public struct GenerationRequest: Hashable, Sendable {
+    public let requestID: RequestID
+    /// The view whose leader the gateway means; a leader of another view refuses.
+    public let view: UInt32
+    public let promptTokenIDs: [Int32]
+    public let sampling: SamplingParameters
+    /// Lower goes first under `--scheduling-policy priority`.
+    public let priority: Int32
+
+    public init(
+        requestID: RequestID,
+        view: UInt32,
+        promptTokenIDs: [Int32],
+        sampling: SamplingParameters,
+        priority: Int32
+    ) {
+        self.requestID = requestID
+        self.view = view
+        self.promptTokenIDs = promptTokenIDs
+        self.sampling = sampling
+        self.priority = priority
+    }
+}
+
+/// What a gateway says to a leader.
+public enum GatewayMessage: Hashable, Sendable {
+    /// Introduction, repeated as the sign of life.
+    case open(protocolVersion: UInt32, gateway: Incarnation, view: UInt32)
+    case submit(GenerationRequest)
+    case cancel([RequestID])
+}
+
+/// What one step brought for one request.
+public struct RequestOutput: Hashable, Sendable {
+    public let requestID: RequestID
+    public let tokenIDs: [Int32]
+    /// One a token, when asked for.
+    public let logprobs: [TokenLogprobs]
+    /// Of the prompt from its second token on; once, when the prompt is computed.
+    public let promptLogprobs: [TokenLogprobs]
+    public let finishReason: FinishReason?
+    /// The stop token that ended it; nil for the model's own end-of-sequence.
+    public let stopTokenID: Int32?
+    /// For ``FinishReason/error``: what went wrong.
+    public let error: String
+    /// Time between arrival at the leader and the first step; with the first output only.
+    public let queued: Interval
+
+    public init(
+        requestID: RequestID,
+        tokenIDs: [Int32] = [],
+        logprobs: [TokenLogprobs] = [],
+        promptLogprobs: [TokenLogprobs] = [],
+        finishReason: FinishReason? = nil,
+        stopTokenID: Int32? = nil,
+        error: String = "",
+        queued: Interval = .zero
+    ) {
+        self.requestID = requestID
+        self.tokenIDs = tokenIDs
+        self.logprobs = logprobs
+        self.promptLogprobs = promptLogprobs
+        self.finishReason = finishReason
+        self.stopTokenID = stopTokenID
+        self.error = error
+        self.queued = queued
+    }
+}
+
+/// A DP rank's load and counters, as it says with every batch of outputs and every heartbeat.
+public struct RankLoad: Hashable, Sendable {
+    public var dpRank: UInt32 = 0
+    public var running: UInt32 = 0
+    public var waiting: UInt32 = 0
+    /// Prompt tokens not computed yet, of running and waiting sequences.
+    public var pendingPrefillTokens: UInt64 = 0
+    /// 0...1
+    public var kvCacheUsage: Float = 0
+    public var tick: UInt64 = 0
+    public var dummyTicks: UInt64 = 0
+    public var preemptions: UInt64 = 0
+    public var promptTokens: UInt64 = 0
+    public var generationTokens: UInt64 = 0
+
+    public init() {}
+}
+
+/// Why a leader does not take a request. Raw values are part of the protocol.
+public enum RejectionReason: UInt32, Hashable, Sendable, CaseIterable {
+    /// The leader's queue is full.
+    case overloaded = 1
+    /// The request names another view than the leader's, or the leader is in none.
+    case otherView = 2
+    /// The leader is draining.
+    case draining = 3
+    /// The prompt or the requested length can never fit.
+    case tooLong = 4
+    /// The message is not valid.
+    case invalid = 5
+}
+
+/// What a leader says to a gateway.
+public enum LeaderMessage: Hashable, Sendable {
+    case opened(worker: Incarnation, view: UInt32, requestsMax: UInt32)
+    case outputs([RequestOutput], load: RankLoad)
+    case rejected(RequestID, reason: RejectionReason, text: String)
+}
