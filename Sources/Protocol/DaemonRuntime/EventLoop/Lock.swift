@@ -18,7 +18,8 @@ public final class Lock<State>: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    public func withLock<Result>(_ body: (inout sending State) -> sending Result) -> sending Result {
+    public func withLock<Result>(_ body: (inout sending State) -> sending Result) -> sending Result
+    {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         return body(&state)

@@ -1,0 +1,179 @@
+/// Every option of the three daemons, with vLLM's names where vLLM has the option.
+public enum OptionTable {
+    private static let everyone: OptionSpecification.Scope = .node(DaemonKind.allCases)
+    private static let notYetOnCPU =
+        "it sizes device memory, and --device cpu has none: use --kv-cache-memory-bytes"
+
+    public static let all: [OptionSpecification] = deployment + node
+
+    static let deployment: [OptionSpecification] = [
+        .init("model", .text, .deployment, help: "Folder of the checkpoint (Hugging Face layout)."),
+        .init(
+            "served-model-name", .text, .deployment,
+            help: "Name of the model in the API; default: the model folder as given."),
+        .init(
+            "tokenizer", .text, .deployment,
+            help: "Folder with tokenizer.json; default: the model's."),
+        .init(
+            "max-model-len", .integer(1...16_777_216), .deployment,
+            help: "Longest prompt plus output; default: the checkpoint's max_position_embeddings."),
+        .init(
+            "max-num-seqs", .integer(1...65_536), .deployment, default: "256",
+            help: "Sequences that a DP rank runs at once."),
+        .init(
+            "max-num-batched-tokens", .integer(1...1_048_576), .deployment, default: "2048",
+            help: "Tokens that a DP rank computes in one tick."),
+        .init(
+            "max-num-queued-reqs", .integer(0...1_048_576), .deployment, default: "1024",
+            help: "Sequences that wait at a DP rank beyond those that run; more are answered 429."),
+        .init(
+            "block-size", .integer(1...1024), .deployment, default: "16",
+            help: "Tokens a block of the latent cache."),
+        .init(
+            "num-gpu-blocks-override", .integer(1...1_000_000_000), .deployment,
+            help: "Blocks of the latent cache a DP rank, instead of the number that fits."),
+        .init(
+            "kv-cache-memory-bytes", .integer(1...(1 << 50)), .deployment, default: "1073741824",
+            help: "Memory of the latent cache a worker."),
+        .init(
+            "gpu-memory-utilization", .number(0.01...1), .deployment,
+            help: "Only with --device ascend."),
+        .init(
+            "dtype", .choice(["auto", "float32"]), .deployment, default: "auto",
+            refused: [
+                "bfloat16": "this backend computes in float32, with the weights as they are stored",
+                "float16": "this backend computes in float32, with the weights as they are stored",
+                "half": "this backend computes in float32, with the weights as they are stored",
+            ], help: "Type of the arithmetic; auto is float32."),
+        .init(
+            "kv-cache-dtype", .choice(["auto", "float32"]), .deployment, default: "auto",
+            refused: [
+                "fp8": "the latent cache is float32", "bfloat16": "the latent cache is float32",
+            ],
+            help: "Type of the latent cache; auto is float32."),
+        .init(
+            "quantization", .choice(["ascend", "fp8"]), .deployment,
+            refused: ["w8a8": "quantising at load is not supported: give a W8A8 checkpoint"],
+            help: "Checked against the checkpoint, which says itself how it is quantised."),
+        .init(
+            "seed", .integer(0...Int.max), .deployment,
+            help: "Makes requests without a seed repeatable; default: a random one each."),
+        .init(
+            "data-parallel-size", .integer(1...4096), .deployment, default: "1",
+            help: "DP ranks: independent requests and caches, common experts."),
+        .init(
+            "tensor-parallel-size", .integer(1...64), .deployment, default: "1",
+            help: "Workers a DP rank; only 1 is supported."),
+        .init(
+            "enable-expert-parallel", .flag, .deployment, default: "false",
+            help: "Each worker holds its share of the experts; needed when there are several."),
+        .init(
+            "data-parallel-sync-interval", .integer(1...1024), .deployment, default: "1",
+            help: "Ticks between two judgements of whether the group is idle."),
+        .init(
+            "enable-chunked-prefill", .flag, .deployment, default: "true",
+            help: "Long prompts are computed in pieces beside decoding sequences."),
+        .init(
+            "enable-prefix-caching", .flag, .deployment, default: "false",
+            refused: ["true": "prefix caching is not supported"],
+            help: "Only --no-enable-prefix-caching is supported."),
+        .init(
+            "scheduling-policy", .choice(["fcfs", "priority"]), .deployment, default: "fcfs",
+            help: "Order of waiting requests."),
+        .init(
+            "max-logprobs", .integer(0...1024), .deployment, default: "20",
+            help: "Largest logprobs that a request may ask for."),
+        .init(
+            "generation-config", .choice(["auto", "vllm"]), .deployment, default: "auto",
+            help: "auto: sampling defaults from generation_config.json; vllm: neutral ones."),
+        .init(
+            "trust-remote-code", .flag, .deployment, default: "false",
+            help: "Accepted and without effect: no code of a checkpoint is ever run."),
+        .init(
+            "collectives", .choice(["auto", "shared-memory", "ucx"]), .deployment, default: "auto",
+            help: "Transport between workers; auto: shared memory on one host, else UCX."),
+        .init(
+            "exchange-timeout", .integer(100...3_600_000), .deployment, default: "30000",
+            help: "Milliseconds that a rank waits for its peers in a collective operation."),
+    ]
+
+    static let node: [OptionSpecification] = [
+        .init("config", .text, everyone, help: "YAML file with these options as keys."),
+        .init(
+            "log-level", .choice(["error", "warning", "notice", "info", "debug"]), everyone,
+            default: "info", help: "Least severe message that is logged."),
+        .init(
+            "data-parallel-address", .text, everyone, default: "127.0.0.1",
+            help: "Address of the coordinator."),
+        .init(
+            "data-parallel-rpc-port", .integer(0...65_535), everyone, default: "13389",
+            help: "Port of the coordinator; 0 lets the system pick one (coordinator only)."),
+        .init(
+            "host", .text, .node([.gateway]), default: "127.0.0.1",
+            help: "Address on which HTTP is served."),
+        .init(
+            "port", .integer(0...65_535), .node([.gateway]), default: "8000",
+            help: "Port on which HTTP is served; 0 lets the system pick one."),
+        .init(
+            "api-key", .list, .node([.gateway]),
+            help: "Keys of which a client must present one."),
+        .init(
+            "ssl-certfile", .text, .node([.gateway]), help: "PEM certificate chain: serves HTTPS."),
+        .init("ssl-keyfile", .text, .node([.gateway]), help: "PEM key of the certificate."),
+        .init(
+            "shutdown-timeout", .integer(0...86_400), .node([.gateway, .worker]), default: "30",
+            help: "Seconds that running requests may take to finish after SIGTERM."),
+        .init(
+            "device", .choice(["cpu"]), .node([.worker]), default: "cpu",
+            refused: ["ascend": "this version has no Ascend backend"],
+            help: "Kind of accelerator."),
+        .init(
+            "device-index", .integer(0...1023), .node([.worker]), default: "0",
+            help: "Which of the node's accelerators this worker drives."),
+        .init(
+            "node-name", .text, .node([.worker, .gateway]), help: "Default: the host's name."),
+        .init(
+            "worker-address", .text, .node([.worker]), default: "127.0.0.1",
+            help: "Address on which gateways reach this worker."),
+        .init(
+            "worker-threads", .integer(0...1024), .node([.worker]), default: "0",
+            help: "Threads of the kernels; 0: the processors shared by the node's workers."),
+        .init(
+            "kernel-level", .choice(["auto", "reference", "avx2", "avx512"]), .node([.worker]),
+            default: "auto", help: "Instruction set of the kernels."),
+        .init(
+            "collectives-device", .text, .node([.worker]),
+            help: "Network device for UCX, as in UCX_NET_DEVICES."),
+        .init(
+            "lease", .integer(100...600_000), .node([.coordinator]), default: "5000",
+            help: "Milliseconds of silence after which a peer counts as lost."),
+        .init(
+            "ready-timeout", .integer(1...86_400), .node([.coordinator]), default: "600",
+            help: "Seconds that workers have to appear, load the model and connect."),
+    ]
+
+    public static func specification(of name: String) -> OptionSpecification? {
+        all.first { $0.name == name }
+    }
+
+    /// The known name nearest to `name` by edit distance, when it is near enough to be meant.
+    static func nearest(to name: String) -> String? {
+        let scored = all.map { ($0.name, editDistance(Array($0.name.utf8), Array(name.utf8))) }
+        guard let best = scored.min(by: { $0.1 < $1.1 }) else { return nil }
+        return best.1 <= max(2, name.utf8.count / 3) ? best.0 : nil
+    }
+
+    /// Levenshtein distance.
+    static func editDistance(_ left: [UInt8], _ right: [UInt8]) -> Int {
+        var previous = Array(0...right.count)
+        for (row, byte) in left.enumerated() {
+            var current = [row + 1]
+            for (column, other) in right.enumerated() {
+                let replaced = previous[column] + (byte == other ? 0 : 1)
+                current.append(min(replaced, previous[column + 1] + 1, current[column] + 1))
+            }
+            previous = current
+        }
+        return previous[right.count]
+    }
+}

@@ -1,0 +1,176 @@
+internal import Glibc
+public import Protocol
+
+/// Why the options of a daemon are refused: what, where, and what to do.
+public struct OptionError: Error, Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+}
+
+/// The options of one process: flags over file over defaults; each value checked against the table.
+public struct Options: Sendable {
+    public let daemon: DaemonKind
+    private var values: [String: [String]] = [:]
+
+    /// - Parameters:
+    ///   - arguments: without the program's name. A first argument that is no flag is the model, as
+    ///     in `vllm serve MODEL`.
+    /// - Throws: ``OptionError`` for an unknown flag or key (with the nearest known one), a value
+    ///   out of range, a value that is refused, or an unreadable file (with the line).
+    public init(daemon: DaemonKind, arguments: [String]) throws(OptionError) {
+        self.daemon = daemon
+        let flags = try Self.parse(arguments, for: daemon)
+        if let file = flags.last(where: { $0.name == "config" })?.value {
+            for entry in try ConfigurationFile.read(file) { try accept(entry, override: false) }
+        }
+        var seen: Set<String> = []
+        for flag in flags {
+            if seen.insert(flag.name).inserted { values[flag.name] = nil }
+            try accept(flag, override: true)
+        }
+    }
+
+    /// One option as it was given; `place` says where ("--port" or "file.yaml line 3").
+    struct Given {
+        let name: String
+        let value: String
+        let place: String
+    }
+
+    private mutating func accept(_ given: Given, override: Bool) throws(OptionError) {
+        guard let specification = OptionTable.specification(of: given.name) else {
+            throw Self.unknown(given)
+        }
+        if let problem = specification.problem(with: given.value) {
+            throw OptionError(description: "\(given.place): \(given.name): \(problem)")
+        }
+        if specification.kind == .list {
+            values[given.name, default: []].append(given.value)
+        } else {
+            values[given.name] = [given.value]
+        }
+    }
+
+    static func unknown(_ given: Given) -> OptionError {
+        let hint = OptionTable.nearest(to: given.name).map { "; did you mean \"\($0)\"?" } ?? ""
+        return OptionError(description: "\(given.place): unknown option \"\(given.name)\"\(hint)")
+    }
+
+    private static func parse(
+        _ arguments: [String], for daemon: DaemonKind
+    ) throws(OptionError) -> [Given] {
+        var given: [Given] = []
+        var index = 0
+        if let first = arguments.first, !first.hasPrefix("-") {
+            given.append(Given(name: "model", value: first, place: "first argument"))
+            index = 1
+        }
+        while index < arguments.count {
+            let argument = arguments[index]
+            index += 1
+            guard argument.hasPrefix("--") else {
+                throw OptionError(description: "\"\(argument)\": expected an option (--name)")
+            }
+            let parts = argument.dropFirst(2).split(
+                separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let name = String(parts[0]).replacing("_", with: "-")
+            if name.hasPrefix("no-"), parts.count == 1,
+                OptionTable.specification(of: String(name.dropFirst(3)))?.kind == .flag
+            {
+                let positive = String(name.dropFirst(3))
+                given.append(Given(name: positive, value: "false", place: argument))
+                continue
+            }
+            guard let specification = OptionTable.specification(of: name) else {
+                throw unknown(Given(name: name, value: "", place: argument))
+            }
+            guard specification.belongs(to: daemon) else {
+                throw OptionError(
+                    description: "\(argument): is no option of \(daemon.rawValue)")
+            }
+            if parts.count == 2 {
+                given.append(Given(name: name, value: String(parts[1]), place: "--\(name)"))
+            } else if specification.kind == .flag {
+                given.append(Given(name: name, value: "true", place: argument))
+            } else if index < arguments.count {
+                given.append(Given(name: name, value: arguments[index], place: argument))
+                index += 1
+            } else {
+                throw OptionError(description: "\(argument): needs a value")
+            }
+        }
+        return given
+    }
+
+    // MARK: Reading
+
+    /// The value as text: given, or the default; nil when there is neither.
+    public func text(_ name: String) -> String? {
+        values[name]?.last ?? specification(name).defaultValue
+    }
+
+    public func list(_ name: String) -> [String] { values[name] ?? [] }
+
+    public func integer(_ name: String) -> Int? { text(name).flatMap(Int.init) }
+
+    public func flag(_ name: String) -> Bool { text(name) == "true" }
+
+    /// For options that have a default.
+    public func requiredInteger(_ name: String) -> Int {
+        guard let value = integer(name) else { preconditionFailure("--\(name) has no default") }
+        return value
+    }
+
+    public func requiredText(_ name: String) -> String {
+        guard let value = text(name) else { preconditionFailure("--\(name) has no default") }
+        return value
+    }
+
+    private func specification(_ name: String) -> OptionSpecification {
+        guard let specification = OptionTable.specification(of: name) else {
+            preconditionFailure("--\(name) is not in the table")
+        }
+        return specification
+    }
+
+    // MARK: The deployment-wide part
+
+    /// The deployment-wide keys that were given here, in the table's order.
+    public var declared: [ConfigurationEntry] {
+        OptionTable.deployment.compactMap { specification in
+            values[specification.name]?.last.map {
+                ConfigurationEntry(key: specification.name, value: $0)
+            }
+        }
+    }
+
+    /// All deployment-wide keys that have a value, in the table's order: what the coordinator hands
+    /// out.
+    public var effective: [ConfigurationEntry] {
+        OptionTable.deployment.compactMap { specification in
+            text(specification.name).map { ConfigurationEntry(key: specification.name, value: $0) }
+        }
+    }
+
+    /// These options with the coordinator's deployment-wide values in place.
+    public func adopting(_ entries: [ConfigurationEntry]) throws(OptionError) -> Options {
+        var adopted = self
+        for specification in OptionTable.deployment { adopted.values[specification.name] = nil }
+        for entry in entries {
+            try adopted.accept(
+                Given(
+                    name: entry.key, value: entry.value, place: "the coordinator's configuration"),
+                override: true)
+        }
+        return adopted
+    }
+
+    /// What `--help` prints.
+    public static func help(for daemon: DaemonKind) -> String {
+        var page = "usage: \(daemon.rawValue) [MODEL] [--option value ...]\n"
+        for specification in OptionTable.all where specification.belongs(to: daemon) {
+            let value = specification.defaultValue.map { " (default: \($0))" } ?? ""
+            page += "  --\(specification.name)\n        \(specification.help)\(value)\n"
+        }
+        return page
+    }
+}

@@ -1,0 +1,38 @@
+internal import CSystemd
+internal import Glibc
+public import Protocol
+
+/// Tells the service manager how the daemon is doing (`sd_notify(3)`); silent without one.
+public struct ServiceNotifier: Sendable {
+    public init() {}
+
+    /// Serving. Sent once, after the handshake.
+    public func ready() { notify("READY=1") }
+
+    /// One line for `systemctl status`: what is happening now.
+    public func status(_ text: String) { notify("STATUS=\(text)") }
+
+    public func stopping() { notify("STOPPING=1") }
+
+    /// A sign of forward progress; see ``watchdogInterval``.
+    public func watchdog() { notify("WATCHDOG=1") }
+
+    /// Half of what the unit's `WatchdogSec=` allows, or nil without one.
+    public var watchdogInterval: Interval? {
+        var microseconds: UInt64 = 0
+        guard sd_watchdog_enabled(0, &microseconds) > 0 else { return nil }
+        return Interval(nanoseconds: Int64(clamping: microseconds) * 500)
+    }
+
+    /// Sockets that systemd opened for this process (socket activation), lowest first.
+    public static func inheritedListeners() -> [Int32] {
+        let count = sd_listen_fds(1)
+        guard count > 0 else { return [] }
+        return (0..<count).map { $0 + 3 }  // SD_LISTEN_FDS_START
+    }
+
+    private func notify(_ state: String) {
+        // A newline would start another assignment.
+        _ = sd_notify(0, String(state.map { $0 == "\n" ? " " : $0 }))
+    }
+}
