@@ -38,7 +38,12 @@ let package = Package(
 
         // C and C++ of our own: generated code, shims and kernels.
         .target(name: "CLinux", cSettings: cSettings),
-        .target(name: "CProtocol", dependencies: ["CProtobufC"], cSettings: cSettings),
+        .target(
+            name: "CProtocol",
+            dependencies: ["CProtobufC"],
+            cSettings: cSettings,
+            linkerSettings: [.linkedLibrary("protobuf-c")]
+        ),
         .target(
             name: "CSimdJSON",
             cxxSettings: cxxSettings,
@@ -74,7 +79,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "phalanx-gateway",
-            dependencies: ["Gateway"],
+            dependencies: ["Gateway", "DaemonRuntime"],
             path: "Sources/Gateway/Daemon",
             swiftSettings: swiftSettings
         ),
@@ -86,7 +91,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "phalanx-coordinator",
-            dependencies: ["Coordinator"],
+            dependencies: ["Coordinator", "DaemonRuntime"],
             path: "Sources/Coordinator/Daemon",
             swiftSettings: swiftSettings
         ),
@@ -98,7 +103,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "phalanx-engine-worker",
-            dependencies: ["EngineWorker"],
+            dependencies: ["EngineWorker", "DaemonRuntime"],
             path: "Sources/EngineWorker/Daemon",
             swiftSettings: swiftSettings
         ),

@@ -1,1 +1,11 @@
-// The daemon's entry: see the library beside this folder.
+internal import Coordinator
+internal import DaemonRuntime
+internal import Glibc
+
+let (options, logger) = DaemonProcess.start(.coordinator)
+do {
+    exit(try CoordinatorService(options: options, logger: logger).run())
+} catch {
+    logger.error("\(error)")
+    exit(1)
+}

@@ -4,6 +4,7 @@ public import Protocol
 /// Why the options of a daemon are refused: what, where, and what to do.
 public struct OptionError: Error, Hashable, Sendable, CustomStringConvertible {
     public let description: String
+    public init(description: String) { self.description = description }
 }
 
 /// The options of one process: flags over file over defaults; each value checked against the table.

@@ -1,0 +1,109 @@
+public import DaemonRuntime
+internal import Glibc
+internal import Protocol
+
+/// The coordinator's shell: one ROUTER socket, one loop, and the core that decides.
+public final class CoordinatorService {
+    static let timerEvery = Interval.milliseconds(100)
+
+    private let loop = EventLoop()
+    private let context = ZeroMQContext()
+    private let socket: ZeroMQSocket
+    private let logger: Logger
+    private let notifier = ServiceNotifier()
+    private let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
+    private let endpoint: String
+    private var core: CoordinatorCore
+    private var sequence: UInt64 = 0
+    private var exitCode: Int32 = 0
+
+    /// - Throws: ``OptionError`` when the deployment cannot be what the options say.
+    public init(options: Options, logger: Logger) throws {
+        self.logger = logger
+        let dataParallelSize = options.requiredInteger("data-parallel-size")
+        let settings = CoordinatorCore.Settings(
+            worldSize: UInt32(dataParallelSize),
+            tensorParallelSize: 1,
+            configuration: options.effective,
+            lease: .milliseconds(options.requiredInteger("lease")),
+            readyTimeout: .seconds(options.requiredInteger("ready-timeout")))
+        try DeploymentRules.check(options)
+        core = CoordinatorCore(settings, at: MonotonicClock.now())
+        var limits = SocketLimits()
+        limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
+        socket = try ZeroMQSocket(.router, context: context, limits: limits)
+        let port = options.requiredInteger("data-parallel-rpc-port")
+        let address = options.requiredText("data-parallel-address")
+        let host = address.contains(":") && !address.hasPrefix("[") ? "[\(address)]" : address
+        endpoint = try socket.bind("tcp://\(host):\(port == 0 ? "*" : "\(port)")")
+    }
+
+    /// Runs until SIGTERM or SIGINT, or until the deployment cannot come up.
+    ///
+    /// - Returns: the process's exit code.
+    public func run() -> Int32 {
+        loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in
+            self?.notifier.stopping()
+            self?.loop.stop()
+        }
+        socket.attach(to: loop) { [weak self] identity, frame in
+            self?.receive(frame, from: identity)
+        }
+        scheduleTimer()
+        if let interval = notifier.watchdogInterval {
+            loop.scheduleRepeating(every: interval) { [notifier] in notifier.watchdog() }
+        }
+        logger.notice("listening", ["endpoint": endpoint])
+        // Workers are ordered after the coordinator and only need its socket.
+        notifier.ready()
+        loop.run()
+        socket.detach()
+        return exitCode
+    }
+
+    private func scheduleTimer() {
+        perform(core.onTimer(at: MonotonicClock.now()))
+        loop.schedule(after: Self.timerEvery) { [weak self] in self?.scheduleTimer() }
+    }
+
+    private func receive(_ frame: UnsafeRawBufferPointer, from identity: [UInt8]) {
+        do throws(CodecError) {
+            let message = try ControlMessage.decode(frame)
+            perform(core.onMessage(message, from: identity, at: MonotonicClock.now()))
+        } catch {
+            logger.throttledWarning("dropped a message", ["reason": error])
+        }
+    }
+
+    private func perform(_ actions: [CoordinatorCore.Action]) {
+        for action in actions {
+            switch action {
+            case .send(let identity, let body):
+                send(body, to: identity)
+            case .log(let text):
+                logger.info(text)
+            case .warn(let text):
+                logger.warning(text)
+            case .status(let text):
+                notifier.status(text)
+            case .serving:
+                logger.notice("the deployment serves")
+            case .fail(let text):
+                logger.error(text)
+                exitCode = 1
+                // One more turn, so that the refusals leave.
+                loop.schedule(after: Self.timerEvery) { [weak self] in self?.loop.stop() }
+            }
+        }
+    }
+
+    private func send(_ body: ControlBody, to identity: [UInt8]) {
+        sequence += 1
+        let message = ControlMessage(
+            incarnation: incarnation, view: core.activeView ?? 0, sequence: sequence, body: body)
+        // A peer that is gone or takes nothing is found by its lease.
+        if socket.send(message.encoded(), to: identity) == .wouldBlock {
+            logger.throttledWarning("a peer takes no messages")
+        }
+    }
+}

@@ -1,0 +1,35 @@
+internal import DaemonRuntime
+
+/// Options that do not fit together, found before anything starts.
+enum DeploymentRules {
+    static func check(_ options: Options) throws(OptionError) {
+        guard options.text("model") != nil else {
+            throw OptionError(
+                description: "no model: give the checkpoint's folder as first argument or --model")
+        }
+        let dataParallelSize = options.requiredInteger("data-parallel-size")
+        let tensorParallelSize = options.requiredInteger("tensor-parallel-size")
+        if tensorParallelSize != 1 {
+            throw OptionError(
+                description: "--tensor-parallel-size \(tensorParallelSize): tensor parallelism is "
+                    + "not supported; use --data-parallel-size")
+        }
+        if dataParallelSize > 1 && !options.flag("enable-expert-parallel") {
+            throw OptionError(
+                description: "--data-parallel-size \(dataParallelSize) needs "
+                    + "--enable-expert-parallel: experts are not split in another way")
+        }
+        if options.text("gpu-memory-utilization") != nil {
+            throw OptionError(
+                description: "--gpu-memory-utilization: sizes device memory, and --device cpu has "
+                    + "none; use --kv-cache-memory-bytes")
+        }
+        let batched = options.requiredInteger("max-num-batched-tokens")
+        let sequences = options.requiredInteger("max-num-seqs")
+        if batched < sequences {
+            throw OptionError(
+                description: "--max-num-batched-tokens \(batched) is less than --max-num-seqs "
+                    + "\(sequences): every running sequence needs a token a tick")
+        }
+    }
+}

@@ -1,0 +1,153 @@
+import Protocol
+
+/// Who is in the deployment: admits peers by HELLO, gives workers their place, and notices who has
+/// been silent for longer than the lease.
+///
+/// Pure: `(event, now)` in, values out. Peers are kept in the order of admission, so that every
+/// decision has a defined order.
+struct Membership {
+    static let peersMax = 4096
+
+    let worldSize: UInt32
+    let tensorParallelSize: UInt32
+    let configuration: [ConfigurationEntry]
+    let lease: Interval
+
+    private(set) var peers: [Peer] = []
+
+    init(
+        worldSize: UInt32,
+        tensorParallelSize: UInt32,
+        configuration: [ConfigurationEntry],
+        lease: Interval
+    ) {
+        precondition(worldSize > 0 && worldSize % tensorParallelSize == 0, "\(worldSize) workers")
+        self.worldSize = worldSize
+        self.tensorParallelSize = tensorParallelSize
+        self.configuration = configuration
+        self.lease = lease
+    }
+
+    enum HelloAction: Equatable {
+        /// `replaced` is the process that drove the same device before, if it was still listed.
+        case admit(Peer, replaced: Peer?)
+        case refuse(Refusal)
+    }
+
+    mutating func onHello(
+        _ hello: Hello, identity: PeerIdentity, incarnation: Incarnation, at now: Instant
+    ) -> HelloAction {
+        if let refusal = refusal(of: hello) { return .refuse(refusal) }
+        let replaced = remove { peer in
+            peer.identity == identity
+                || (peer.role == .worker && hello.role == .worker && peer.node == hello.node
+                    && peer.device == hello.device)
+        }
+        guard peers.count < Self.peersMax else {
+            return .refuse(Refusal(reason: .groupFull, text: "\(Self.peersMax) peers are here"))
+        }
+        var worker: UInt32 = 0
+        if hello.role == .worker {
+            guard let free = lowestFreeWorker() else {
+                let text = "all \(worldSize) workers are here: \(workers.map(\.description))"
+                return .refuse(Refusal(reason: .groupFull, text: text))
+            }
+            worker = free
+        }
+        let peer = Peer(
+            identity: identity,
+            incarnation: incarnation,
+            role: hello.role,
+            node: hello.node,
+            device: hello.device,
+            worker: worker,
+            lastHeard: now
+        )
+        peers.append(peer)
+        return .admit(peer, replaced: replaced)
+    }
+
+    private func refusal(of hello: Hello) -> Refusal? {
+        let known = ProtocolVersion.oldest...ProtocolVersion.current
+        if hello.protocolMax < known.lowerBound || hello.protocolMin > known.upperBound {
+            let theirs = "\(hello.protocolMin) to \(hello.protocolMax)"
+            let ours = "\(known.lowerBound) to \(known.upperBound)"
+            return Refusal(
+                reason: .protocolVersion,
+                text: "version \(hello.softwareVersion) speaks protocol \(theirs), "
+                    + "the coordinator \(ours): install the same version on all nodes")
+        }
+        let differences = hello.declared.compactMap { entry -> ConfigurationDifference? in
+            let ours = configuration.first { $0.key == entry.key }?.value ?? ""
+            if ours == entry.value { return nil }
+            return ConfigurationDifference(
+                key: entry.key, coordinatorValue: ours, peerValue: entry.value)
+        }
+        if differences.isEmpty { return nil }
+        return Refusal(
+            reason: .configuration,
+            text: "the configuration differs from the coordinator's in "
+                + "\(differences.map(\.key).joined(separator: ", "))",
+            differences: differences)
+    }
+
+    private func lowestFreeWorker() -> UInt32? {
+        (0..<worldSize).first { index in !workers.contains { $0.worker == index } }
+    }
+
+    // MARK: Reading
+
+    /// In the order of their index.
+    var workers: [Peer] {
+        peers.filter { $0.role == .worker }.sorted { $0.worker < $1.worker }
+    }
+
+    var gateways: [Peer] { peers.filter { $0.role == .gateway } }
+
+    func peer(_ identity: PeerIdentity) -> Peer? { peers.first { $0.identity == identity } }
+
+    /// Every worker that is not ready to join a view, for people; empty when all are.
+    func missing() -> [String] {
+        let workers = workers
+        return (0..<worldSize).compactMap { index in
+            guard let peer = workers.first(where: { $0.worker == index }) else {
+                return "worker \(index) has not said HELLO"
+            }
+            return peer.ready == nil ? peer.description : nil
+        }
+    }
+
+    // MARK: Changing
+
+    mutating func onHeard(_ identity: PeerIdentity, at now: Instant) {
+        update(identity) { $0.lastHeard = now }
+    }
+
+    mutating func update(_ identity: PeerIdentity, _ change: (inout Peer) -> Void) {
+        guard let index = peers.firstIndex(where: { $0.identity == identity }) else { return }
+        change(&peers[index])
+    }
+
+    /// Every worker has to say READY again: the view they were ready for is gone.
+    mutating func forgetReadiness() {
+        for index in peers.indices where peers[index].role == .worker {
+            peers[index].stage = .configured
+        }
+    }
+
+    /// Takes out the peers whose lease has run out.
+    mutating func expire(at now: Instant) -> [Peer] {
+        let lost = peers.filter { now - $0.lastHeard > lease }
+        peers.removeAll { peer in lost.contains(peer) }
+        return lost
+    }
+
+    mutating func remove(_ identity: PeerIdentity) -> Peer? {
+        remove { $0.identity == identity }
+    }
+
+    private mutating func remove(where matches: (Peer) -> Bool) -> Peer? {
+        guard let index = peers.firstIndex(where: matches) else { return nil }
+        return peers.remove(at: index)
+    }
+}

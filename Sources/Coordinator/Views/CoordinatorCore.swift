@@ -1,0 +1,307 @@
+import Protocol
+
+/// What the coordinator decides: a pure function of messages and time.
+///
+/// It admits peers, makes a view when all configured workers are ready, publishes it as a whole, and
+/// retires it when a member is lost; it wakes the group and hands loads to gateways. It is never in
+/// the path of a token. ``CoordinatorService`` carries out the actions.
+struct CoordinatorCore {
+    struct Settings {
+        let worldSize: UInt32
+        let tensorParallelSize: UInt32
+        let configuration: [ConfigurationEntry]
+        let lease: Interval
+        /// For all workers to appear, load and say READY; and again after a view is retired.
+        let readyTimeout: Interval
+    }
+
+    enum Action: Equatable {
+        case send(PeerIdentity, ControlBody)
+        case log(String)
+        case warn(String)
+        /// The service manager's status line.
+        case status(String)
+        /// The first view is active: the deployment serves.
+        case serving
+        /// Nothing more can be done; the process ends with this error.
+        case fail(String)
+    }
+
+    private let settings: Settings
+    private var membership: Membership
+    private var loads = LoadTable()
+    private var view: View
+    private var wake: WakeStateMachine?
+    /// By when the stage that the group is in must be over; nil while a view is active.
+    private var deadline: Instant?
+    private var lastStatus = ""
+
+    init(_ settings: Settings, at now: Instant) {
+        self.settings = settings
+        membership = Membership(
+            worldSize: settings.worldSize,
+            tensorParallelSize: settings.tensorParallelSize,
+            configuration: settings.configuration,
+            lease: settings.lease)
+        view = View(
+            number: 0, state: .retired, members: [],
+            configurationDigest: Self.digest(of: settings.configuration),
+            reason: "no worker has said HELLO")
+        deadline = now + settings.readyTimeout
+    }
+
+    /// FNV-1a over keys and values.
+    static func digest(of configuration: [ConfigurationEntry]) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for entry in configuration {
+            for byte in "\(entry.key)=\(entry.value)\n".utf8 {
+                hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3
+            }
+        }
+        return hash
+    }
+
+    /// The view's number while it is active.
+    var activeView: UInt32? { view.state == .active ? view.number : nil }
+
+    // MARK: Events
+
+    mutating func onMessage(
+        _ message: ControlMessage, from identity: PeerIdentity, at now: Instant
+    ) -> [Action] {
+        if case .hello(let hello) = message.body {
+            return onHello(hello, message, identity, at: now)
+        }
+        guard let peer = membership.peer(identity), peer.incarnation == message.incarnation else {
+            let refusal = Refusal(
+                reason: .unknownPeer, text: "the coordinator does not know you: say HELLO")
+            return [.send(identity, .refuse(refusal))]
+        }
+        membership.onHeard(identity, at: now)
+        switch message.body {
+        case .ready(let ready):
+            return onReady(ready, peer, at: now)
+        case .viewJoined(let number):
+            return onViewJoined(number, peer)
+        case .heartbeat(let heartbeat):
+            return onHeartbeat(heartbeat, peer, sequence: message.sequence)
+        case .wakeRequest(let number, let fromTick):
+            let action = wake?.onRequest(view: number, fromTick: fromTick, at: now) ?? .none
+            return perform(action, at: now)
+        case .wakeAck(let number, let fromTick):
+            wake?.onAcknowledgement(view: number, fromTick: fromTick, worker: peer.worker)
+            return []
+        case .peerSilent(let number, let tick, let workers, let reason):
+            guard number == view.number, view.state != .retired else { return [] }
+            let names = workers.map { "worker \($0)" }.joined(separator: ", ")
+            return retire(
+                "worker \(peer.worker) has no answer from \(names) in tick \(tick): \(reason)",
+                at: now)
+        case .leave(let reason):
+            return onLeave(peer, reason, at: now)
+        case .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate:
+            return [.warn("\(peer.description) sent a message that only the coordinator sends")]
+        }
+    }
+
+    /// To be called several times a lease.
+    mutating func onTimer(at now: Instant) -> [Action] {
+        var actions: [Action] = []
+        for lost in membership.expire(at: now) {
+            let silence =
+                "\(lost.description) has been silent for \(settings.lease.milliseconds) ms"
+            actions += onLost(lost, silence, at: now)
+        }
+        actions += perform(wake?.onTimer(at: now) ?? .none, at: now)
+        if let ranks = loads.takeChanges() {
+            actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
+        }
+        if let deadline, now >= deadline { actions += onDeadline() }
+        return actions + statusIfChanged()
+    }
+
+    // MARK: Handshake
+
+    private mutating func onHello(
+        _ hello: Hello, _ message: ControlMessage, _ identity: PeerIdentity, at now: Instant
+    ) -> [Action] {
+        switch membership.onHello(
+            hello, identity: identity, incarnation: message.incarnation, at: now)
+        {
+        case .refuse(let refusal):
+            var text = "refused the \(hello.role) on \(hello.node): \(refusal.text)"
+            for difference in refusal.differences { text += "; \(difference)" }
+            return [.warn(text), .send(identity, .refuse(refusal))]
+        case .admit(let peer, let replaced):
+            var actions: [Action] = []
+            if let replaced, replaced.identity != identity {
+                actions += onLost(replaced, "\(replaced.description) was replaced", at: now)
+            }
+            let tensorParallelSize = settings.tensorParallelSize
+            let configuration = AssignedConfiguration(
+                worker: peer.worker,
+                dpRank: peer.worker / tensorParallelSize,
+                tpRank: peer.worker % tensorParallelSize,
+                entries: settings.configuration,
+                lease: settings.lease,
+                readyDeadline: deadline.map { $0 - now } ?? settings.readyTimeout)
+            actions.append(.log("\(peer.description) said HELLO"))
+            actions.append(.send(identity, .config(configuration)))
+            if peer.role == .gateway { actions.append(.send(identity, .view(describedView()))) }
+            return actions + statusIfChanged()
+        }
+    }
+
+    private mutating func onReady(_ ready: Ready, _ peer: Peer, at now: Instant) -> [Action] {
+        guard peer.role == .worker else { return [.warn("\(peer.description) said READY")] }
+        membership.update(peer.identity) { $0.stage = .ready(ready) }
+        guard view.state == .retired else {
+            // It left the view behind by itself: the others must too.
+            return retire("worker \(peer.worker) said READY again", at: now)
+        }
+        switch Rendezvous.members(
+            of: membership.workers, worldSize: settings.worldSize,
+            tensorParallelSize: settings.tensorParallelSize)
+        {
+        case .incomplete:
+            return statusIfChanged()
+        case .otherModel(_, let refusal):
+            _ = membership.remove(peer.identity)
+            return [.warn(refusal.text), .send(peer.identity, .refuse(refusal))]
+        case .members(let members):
+            view = View(
+                number: view.number + 1, state: .forming, members: members,
+                configurationDigest: view.configurationDigest, reason: "")
+            deadline = now + settings.readyTimeout
+            return [.log("view \(view.number) forms with \(members.count) workers")]
+                + publish(toGateways: false) + statusIfChanged()
+        }
+    }
+
+    private mutating func onViewJoined(_ number: UInt32, _ peer: Peer) -> [Action] {
+        guard number == view.number, view.state == .forming, let ready = peer.ready else {
+            return []
+        }
+        membership.update(peer.identity) { $0.stage = .joined(ready, view: number) }
+        let joined = membership.workers.filter {
+            $0.stage == .joined($0.ready ?? ready, view: number)
+        }
+        guard joined.count == Int(settings.worldSize) else { return [] }
+        view = View(
+            number: number, state: .active, members: view.members,
+            configurationDigest: view.configurationDigest, reason: "")
+        wake = WakeStateMachine(view: number, worldSize: settings.worldSize)
+        deadline = nil
+        return [.log("view \(number) is active"), .serving] + publish(toGateways: true)
+            + statusIfChanged()
+    }
+
+    private func onDeadlineText() -> String {
+        if view.state == .forming {
+            let late = membership.workers.filter { peer in
+                guard case .joined = peer.stage else { return true }
+                return false
+            }
+            return "not connected to the others: \(late.map(\.description).joined(separator: "; "))"
+        }
+        return membership.missing().joined(separator: "; ")
+    }
+
+    private mutating func onDeadline() -> [Action] {
+        deadline = nil
+        let seconds = Int(settings.readyTimeout.seconds)
+        let text = "the deployment is not ready after \(seconds) s: \(onDeadlineText())"
+        let refusal = Refusal(reason: .deadline, text: text)
+        return membership.peers.map { .send($0.identity, .refuse(refusal)) } + [.fail(text)]
+    }
+
+    // MARK: Members come and go
+
+    private mutating func onHeartbeat(
+        _ heartbeat: Heartbeat, _ peer: Peer, sequence: UInt64
+    ) -> [Action] {
+        membership.update(peer.identity) { $0.reported = heartbeat }
+        if peer.role == .worker && view.state == .active { loads.onHeartbeat(heartbeat.load) }
+        return [.send(peer.identity, .heartbeatAck(sequence: sequence))]
+    }
+
+    private mutating func onLeave(_ peer: Peer, _ reason: String, at now: Instant) -> [Action] {
+        _ = membership.remove(peer.identity)
+        return onLost(peer, "\(peer.description) left: \(reason)", at: now)
+    }
+
+    private mutating func onLost(_ peer: Peer, _ text: String, at now: Instant) -> [Action] {
+        guard peer.role == .worker else { return [.log(text)] }
+        if view.state == .retired { return [.warn(text)] + republishWaiting() }
+        return retire(text, at: now)
+    }
+
+    /// Ends the current view: everybody who is left says READY again.
+    private mutating func retire(_ reason: String, at now: Instant) -> [Action] {
+        membership.forgetReadiness()
+        wake = nil
+        loads.removeAll()
+        deadline = now + settings.readyTimeout
+        view = View(
+            number: view.number + 1, state: .retired, members: [],
+            configurationDigest: view.configurationDigest, reason: reason)
+        return [.warn("view \(view.number - 1) ends: \(reason)")] + publish(toGateways: true)
+            + statusIfChanged()
+    }
+
+    // MARK: Publishing
+
+    /// The view as gateways see it: while there is none, the reason says who is missing.
+    private func describedView() -> View {
+        guard view.state != .active else { return view }
+        let missing = membership.missing().joined(separator: "; ")
+        return View(
+            number: view.number, state: .retired, members: [],
+            configurationDigest: view.configurationDigest,
+            reason: missing.isEmpty ? "the workers are connecting" : "waiting for: \(missing)")
+    }
+
+    private func publish(toGateways: Bool) -> [Action] {
+        var actions: [Action] = membership.workers.map { .send($0.identity, .view(view)) }
+        if toGateways {
+            actions += membership.gateways.map { .send($0.identity, .view(describedView())) }
+        }
+        return actions
+    }
+
+    private func republishWaiting() -> [Action] {
+        membership.gateways.map { .send($0.identity, .view(describedView())) }
+    }
+
+    private mutating func perform(
+        _ action: WakeStateMachine.WakeAction, at now: Instant
+    ) -> [Action] {
+        switch action {
+        case .none:
+            return []
+        case .send(let fromTick, let workers):
+            return membership.workers.filter { workers.contains($0.worker) }.map {
+                .send($0.identity, .wake(view: view.number, fromTick: fromTick))
+            }
+        case .giveUp(let workers):
+            let names = workers.map { "worker \($0)" }.joined(separator: ", ")
+            let limit = WakeStateMachine.giveUpAfter.milliseconds
+            return retire("\(names) did not acknowledge a wake within \(limit) ms", at: now)
+        }
+    }
+
+    private mutating func statusIfChanged() -> [Action] {
+        let status: String
+        switch view.state {
+        case .active:
+            status = "view \(view.number) is active with \(view.members.count) workers"
+        case .forming:
+            status = "view \(view.number): \(view.members.count) workers are connecting"
+        case .retired:
+            status = "waiting for: \(membership.missing().joined(separator: "; "))"
+        }
+        guard status != lastStatus else { return [] }
+        lastStatus = status
+        return [.status(status)] + (view.state == .retired ? republishWaiting() : [])
+    }
+}

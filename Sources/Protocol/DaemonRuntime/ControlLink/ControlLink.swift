@@ -1,0 +1,158 @@
+public import Protocol
+
+/// A peer's side of the control plane: says HELLO until it has an answer, keeps the lease with
+/// heartbeats, and hands everything else that the coordinator says to its owner.
+///
+/// It survives the coordinator: the connection comes back by itself, and a coordinator that does not
+/// know this peer any more gets a new HELLO.
+public final class ControlLink {
+    /// What the owner hears.
+    public enum Event {
+        case configured(AssignedConfiguration)
+        /// HELLO or READY was refused for good; the process cannot serve.
+        case refused(Refusal)
+        case view(View)
+        case wake(view: UInt32, fromTick: UInt64)
+        case loads([RankLoad])
+    }
+
+    static let helloEvery = Interval.seconds(1)
+    static let complaintEvery = Interval.seconds(5)
+
+    private let socket: ZeroMQSocket
+    private let loop: EventLoop
+    private let logger: Logger
+    private let endpoint: String
+    private let incarnation: Incarnation
+    private let hello: Hello
+    private let onEvent: (Event) -> Void
+    private var sequence: UInt64 = 0
+    private var isConfigured = false
+    private var lease = Interval.seconds(5)
+    private var started = MonotonicClock.now()
+    private var lastComplaint = MonotonicClock.now()
+    private var lastHeard: Instant?
+    private var coordinatorIsSilent = false
+
+    /// The view that this process is in, stamped on its messages.
+    public var view: UInt32 = 0
+    /// Makes the heartbeat; called several times a lease.
+    public var heartbeat: (() -> Heartbeat)?
+
+    /// - Parameter endpoint: `tcp://address:port` of the coordinator.
+    public init(
+        endpoint: String,
+        hello: Hello,
+        incarnation: Incarnation,
+        context: ZeroMQContext,
+        loop: EventLoop,
+        logger: Logger,
+        onEvent: @escaping (Event) -> Void
+    ) throws(TransportError) {
+        var limits = SocketLimits()
+        limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
+        let identity =
+            [UInt8(truncatingIfNeeded: hello.role.rawValue)]
+            + (0..<8).map { UInt8(truncatingIfNeeded: incarnation.rawValue >> (8 * (7 - $0))) }
+        socket = try ZeroMQSocket(.dealer(identity: identity), context: context, limits: limits)
+        self.loop = loop
+        self.logger = logger
+        self.endpoint = endpoint
+        self.incarnation = incarnation
+        self.hello = hello
+        self.onEvent = onEvent
+        try socket.connect(endpoint)
+        socket.attach(to: loop) { [weak self] _, frame in self?.receive(frame) }
+        sayHello()
+        keepLease()
+    }
+
+    /// False when the coordinator takes no messages at the moment.
+    @discardableResult
+    public func send(_ body: ControlBody) -> Bool {
+        sequence += 1
+        let message = ControlMessage(
+            incarnation: incarnation, view: view, sequence: sequence, body: body)
+        return socket.send(message.encoded()) == .sent
+    }
+
+    public func close() { socket.detach() }
+
+    private func sayHello() {
+        if !isConfigured {
+            send(.hello(hello))
+            let now = MonotonicClock.now()
+            if now - lastComplaint >= Self.complaintEvery {
+                lastComplaint = now
+                logger.warning(
+                    "no coordinator answers",
+                    ["endpoint": endpoint, "seconds": Int((now - started).seconds)])
+            }
+        }
+        loop.schedule(after: Self.helloEvery) { [weak self] in self?.sayHello() }
+    }
+
+    private func keepLease() {
+        if isConfigured, let heartbeat {
+            send(.heartbeat(heartbeat()))
+            noticeSilence()
+        }
+        let every = Interval(nanoseconds: lease.nanoseconds / 5)
+        loop.schedule(after: every) { [weak self] in self?.keepLease() }
+    }
+
+    private func noticeSilence() {
+        guard let lastHeard else { return }
+        let isSilent = MonotonicClock.now() - lastHeard > lease
+        if isSilent && !coordinatorIsSilent {
+            logger.warning("the coordinator is silent", ["endpoint": endpoint])
+        }
+        coordinatorIsSilent = isSilent
+    }
+
+    private func receive(_ frame: UnsafeRawBufferPointer) {
+        let message: ControlMessage
+        do throws(CodecError) {
+            message = try ControlMessage.decode(frame)
+        } catch {
+            logger.throttledWarning("dropped a message of the coordinator", ["reason": error])
+            return
+        }
+        lastHeard = MonotonicClock.now()
+        switch message.body {
+        case .config(let configuration):
+            guard !isConfigured else { return }
+            isConfigured = true
+            lease = configuration.lease
+            onEvent(.configured(configuration))
+        case .refuse(let refusal):
+            onRefusal(refusal)
+        case .view(let view):
+            onEvent(.view(view))
+        case .wake(let view, let fromTick):
+            onEvent(.wake(view: view, fromTick: fromTick))
+        case .loadUpdate(let loads):
+            onEvent(.loads(loads))
+        case .heartbeatAck:
+            break
+        case .hello, .ready, .viewJoined, .heartbeat, .wakeRequest, .wakeAck, .peerSilent, .leave:
+            logger.throttledWarning("dropped a message that only peers send")
+        }
+    }
+
+    private func onRefusal(_ refusal: Refusal) {
+        switch refusal.reason {
+        case .unknownPeer:
+            // A HELLO that is on its way is answered after this.
+            if isConfigured {
+                logger.notice("the coordinator was restarted")
+                isConfigured = false
+            }
+        case .groupFull:
+            // The place may still belong to a lost process whose lease runs.
+            logger.throttledWarning("waiting for a place", ["reason": refusal.text])
+        case .protocolVersion, .configuration, .model, .deadline, .draining, .malformed:
+            onEvent(.refused(refusal))
+        }
+    }
+}

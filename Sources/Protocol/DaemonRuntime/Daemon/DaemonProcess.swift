@@ -1,0 +1,56 @@
+internal import Glibc
+public import Protocol
+
+/// What every daemon's `main` does before its service runs: options, log, help and version.
+public enum DaemonProcess {
+    public static let version = "0.1.0"
+
+    /// Exit code of a refused command line or configuration file (`EX_USAGE`).
+    public static let usageExitCode: Int32 = 64
+
+    /// Parses the command line; prints help, version or what is wrong, and exits, where that is all.
+    public static func start(_ daemon: DaemonKind) -> (options: Options, logger: Logger) {
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        if arguments.contains("--help") || arguments.contains("-h") {
+            print(Options.help(for: daemon), terminator: "")
+            exit(0)
+        }
+        if arguments.contains("--version") {
+            print("\(daemon.rawValue) \(version)")
+            exit(0)
+        }
+        do throws(OptionError) {
+            let options = try Options(daemon: daemon, arguments: arguments)
+            let level = Logger.Level(name: options.requiredText("log-level")) ?? .info
+            return (options, Logger(daemon: daemon.rawValue, threshold: level))
+        } catch {
+            Logger(daemon: daemon.rawValue).error("\(error)")
+            exit(usageExitCode)
+        }
+    }
+
+    /// The host's name, for messages.
+    public static func nodeName(_ options: Options) -> String {
+        if let name = options.text("node-name") { return name }
+        var buffer = [CChar](repeating: 0, count: 256)
+        gethostname(&buffer, buffer.count - 1)
+        return String(
+            decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    public static func coordinatorEndpoint(_ options: Options) -> String {
+        let address = options.requiredText("data-parallel-address")
+        let host = address.contains(":") && !address.hasPrefix("[") ? "[\(address)]" : address
+        return "tcp://\(host):\(options.requiredInteger("data-parallel-rpc-port"))"
+    }
+
+    public static func hello(_ role: PeerRole, _ options: Options) -> Hello {
+        Hello(
+            role: role,
+            node: nodeName(options),
+            device: UInt32(options.integer("device-index") ?? 0),
+            pid: UInt32(getpid()),
+            softwareVersion: version,
+            declared: options.declared)
+    }
+}
