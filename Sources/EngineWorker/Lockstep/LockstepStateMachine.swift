@@ -1,0 +1,115 @@
+import Protocol
+
+/// One rank's place in the lock-step group: `detached -> idle(tick) <-> running(tick)`.
+///
+/// Pure. A rank never starts ticking by itself (unless it is alone): a request in an idle group asks
+/// the coordinator, whose WAKE names the tick at which the group went idle. All ranks go idle at the
+/// same tick, because they judge the same vector, so that number tells a late WAKE from a new one.
+/// This is what vLLM's waves are replaced by.
+struct LockstepStateMachine {
+    enum State: Equatable {
+        /// In no view.
+        case detached
+        /// No ticks and no CPU; `tick` is the next one.
+        case idle(view: UInt32, tick: UInt64)
+        /// `tick` is the one to execute next.
+        case running(view: UInt32, tick: UInt64)
+    }
+
+    /// A leader repeats its request to be woken as long as nothing happens.
+    static let wakeRequestEvery = Interval.milliseconds(500)
+
+    let syncInterval: UInt64
+    private(set) var state: State = .detached
+    private var worldSize = 0
+    /// A wake that came before this rank saw that the group goes idle.
+    private var earlyWake: UInt64?
+    private var wakeRequested: Instant?
+
+    init(syncInterval: UInt64) {
+        precondition(syncInterval > 0)
+        self.syncInterval = syncInterval
+    }
+
+    mutating func onViewActive(_ view: UInt32, worldSize: Int) {
+        state = .idle(view: view, tick: 0)
+        self.worldSize = worldSize
+        earlyWake = nil
+        wakeRequested = nil
+    }
+
+    mutating func onViewEnded() { state = .detached }
+
+    enum WorkAction: Equatable {
+        case none
+        /// Ask the coordinator to wake the group.
+        case requestWake(view: UInt32, fromTick: UInt64)
+    }
+
+    /// There is work here. Called whenever the engine looks and is not running.
+    mutating func onWork(at now: Instant) -> WorkAction {
+        guard case .idle(let view, let tick) = state else { return .none }
+        if worldSize == 1 {
+            state = .running(view: view, tick: tick)
+            return .none
+        }
+        if let wakeRequested, now - wakeRequested < Self.wakeRequestEvery { return .none }
+        wakeRequested = now
+        return .requestWake(view: view, fromTick: tick)
+    }
+
+    enum WakeAction: Equatable {
+        case ignore
+        /// Tell the coordinator that this rank has heard it.
+        case acknowledge
+    }
+
+    mutating func onWake(view: UInt32, fromTick: UInt64) -> WakeAction {
+        switch state {
+        case .detached:
+            return .ignore
+        case .idle(let current, let tick):
+            guard view == current else { return .ignore }
+            if fromTick == tick {
+                state = .running(view: view, tick: tick)
+                wakeRequested = nil
+            } else if fromTick > tick {
+                earlyWake = fromTick
+            }
+            return .acknowledge
+        case .running(let current, let tick):
+            guard view == current else { return .ignore }
+            if fromTick > tick { earlyWake = fromTick }
+            return .acknowledge
+        }
+    }
+
+    enum VectorAction: Equatable {
+        case decided(TickDecision)
+        /// A rank is in another view or tick: the view cannot go on.
+        case disagreement(rank: Int)
+    }
+
+    /// All ranks' entries of the tick that is being executed, in rank order.
+    mutating func onVector(_ entries: [TickEntry?]) -> VectorAction {
+        guard case .running(let view, let tick) = state else {
+            preconditionFailure("a vector in state \(state)")
+        }
+        var valid: [TickEntry] = []
+        for (rank, entry) in entries.enumerated() {
+            guard let entry, entry.view == view, entry.tick == tick else {
+                return .disagreement(rank: rank)
+            }
+            valid.append(entry)
+        }
+        let decision = TickDecision(valid, tick: tick, syncInterval: syncInterval)
+        let next = tick + 1
+        if decision.goesIdle && earlyWake != next {
+            state = .idle(view: view, tick: next)
+        } else {
+            state = .running(view: view, tick: next)
+        }
+        if let wake = earlyWake, wake <= next { earlyWake = nil }
+        return .decided(decision)
+    }
+}
