@@ -985,7 +985,7 @@ const ProtobufCMessageDescriptor phalanx__v1__open__descriptor =
   (ProtobufCMessageInit) phalanx__v1__open__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__submit__field_descriptors[5] =
+static const ProtobufCFieldDescriptor phalanx__v1__submit__field_descriptors[6] =
 {
   {
     "request_id",
@@ -1047,8 +1047,21 @@ static const ProtobufCFieldDescriptor phalanx__v1__submit__field_descriptors[5] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "delivered_token_ids",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_INT32,
+    offsetof(Phalanx__V1__Submit, n_delivered_token_ids),
+    offsetof(Phalanx__V1__Submit, delivered_token_ids),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__submit__field_indices_by_name[] = {
+  5,   /* field[5] = delivered_token_ids */
   4,   /* field[4] = priority */
   2,   /* field[2] = prompt_token_ids */
   0,   /* field[0] = request_id */
@@ -1058,7 +1071,7 @@ static const unsigned phalanx__v1__submit__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__submit__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__submit__descriptor =
 {
@@ -1068,7 +1081,7 @@ const ProtobufCMessageDescriptor phalanx__v1__submit__descriptor =
   "Phalanx__V1__Submit",
   "phalanx.v1",
   sizeof(Phalanx__V1__Submit),
-  5,
+  6,
   phalanx__v1__submit__field_descriptors,
   phalanx__v1__submit__field_indices_by_name,
   1,  phalanx__v1__submit__number_ranges,

@@ -102,10 +102,15 @@ struct  Phalanx__V1__Submit
   int32_t *prompt_token_ids;
   Phalanx__V1__SamplingParameters *sampling;
   int32_t priority;
+  /*
+   * Output that the client has already: computed like a prompt, counted as output.
+   */
+  size_t n_delivered_token_ids;
+  int32_t *delivered_token_ids;
 };
 #define PHALANX__V1__SUBMIT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__submit__descriptor) \
-    , 0, 0, 0,NULL, NULL, 0 }
+    , 0, 0, 0,NULL, NULL, 0, 0,NULL }
 
 
 struct  Phalanx__V1__Cancel

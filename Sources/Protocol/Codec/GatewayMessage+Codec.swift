@@ -115,6 +115,8 @@ extension GatewayMessage {
                         submit.pointee.prompt_token_ids = arena.array(request.promptTokenIDs)
                         submit.pointee.sampling = request.sampling.packed(arena)
                         submit.pointee.priority = request.priority
+                        submit.pointee.n_delivered_token_ids = request.deliveredTokenIDs.count
+                        submit.pointee.delivered_token_ids = arena.array(request.deliveredTokenIDs)
                     }
                 case .cancel(let requests):
                     message.pointee.body_case = PHALANX__V1__GATEWAY_MESSAGE__BODY_CANCEL
@@ -167,8 +169,12 @@ extension GenerationRequest {
         try require(
             1...CodecLimits.promptTokensMax ~= count, "Submit", "prompt_token_ids",
             "\(count) tokens")
+        try require(
+            submit.n_delivered_token_ids <= CodecLimits.promptTokensMax, "Submit",
+            "delivered_token_ids", "\(submit.n_delivered_token_ids) tokens")
         let tokens = list(submit.prompt_token_ids, count)
-        if let bad = tokens.first(where: { $0 < 0 }) {
+        let delivered = list(submit.delivered_token_ids, submit.n_delivered_token_ids)
+        if let bad = (tokens + delivered).first(where: { $0 < 0 }) {
             throw .invalid(message: "Submit", field: "prompt_token_ids", value: "\(bad)")
         }
         self.init(
@@ -176,6 +182,7 @@ extension GenerationRequest {
             view: submit.view,
             promptTokenIDs: tokens,
             sampling: try SamplingParameters(sampling.pointee),
-            priority: submit.priority)
+            priority: submit.priority,
+            deliveredTokenIDs: delivered)
     }
 }

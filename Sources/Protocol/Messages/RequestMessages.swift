@@ -35,14 +35,19 @@ public struct GenerationRequest: Hashable, Sendable {
     public let sampling: SamplingParameters
     /// Lower goes first under `--scheduling-policy priority`.
     public let priority: Int32
+    /// Output that the client has already, from a rank that was lost: computed like a prompt and
+    /// counted as output, so that the stream goes on as it would have.
+    public let deliveredTokenIDs: [Int32]
 
     public init(
         requestID: RequestID,
         view: UInt32,
         promptTokenIDs: [Int32],
         sampling: SamplingParameters,
-        priority: Int32
+        priority: Int32,
+        deliveredTokenIDs: [Int32] = []
     ) {
+        self.deliveredTokenIDs = deliveredTokenIDs
         self.requestID = requestID
         self.view = view
         self.promptTokenIDs = promptTokenIDs

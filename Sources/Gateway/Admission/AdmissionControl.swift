@@ -1,0 +1,71 @@
+public import Protocol
+
+/// Whether a call is let in: not while nothing serves, not while the gateway drains, and not beyond
+/// the room that the ranks have. A call that waits nowhere is never kept: it is answered 429 with
+/// the time in which, at the pace of the last seconds, there will be room.
+///
+/// Pure: time is a parameter.
+public struct AdmissionControl: Sendable {
+    public enum Decision: Hashable, Sendable {
+        case admit
+        case refuseOverloaded(retryAfterSeconds: Int)
+        case refuseNotReady(reason: String, retryAfterSeconds: Int)
+    }
+
+    /// Bounds of what Retry-After says.
+    static let retryAfterSeconds = 1...60
+    /// Weight of the newest second in the average of sequences that end a second.
+    static let newestWeight = 0.3
+
+    public var isDraining = false
+    /// Why nothing serves; nil while a view is active.
+    public var notReadyReason: String? = "the coordinator has not answered"
+
+    private var endedThisSecond = 0
+    private var endedPerSecond = 0.0
+    private var second: Int64?
+
+    public init() {}
+
+    public mutating func onSequenceEnded(at now: Instant) {
+        advance(to: now)
+        endedThisSecond += 1
+    }
+
+    /// - Parameters:
+    ///   - sequences: that the call would start.
+    ///   - freeCapacity: sequences that the ranks have room for.
+    public mutating func decide(
+        sequences: Int, freeCapacity: Int, at now: Instant
+    ) -> Decision {
+        if isDraining {
+            return .refuseNotReady(reason: "the gateway is stopping", retryAfterSeconds: 5)
+        }
+        if let notReadyReason {
+            return .refuseNotReady(reason: notReadyReason, retryAfterSeconds: 5)
+        }
+        if sequences <= freeCapacity { return .admit }
+        advance(to: now)
+        let missing = Double(sequences - freeCapacity)
+        let seconds = endedPerSecond > 0 ? missing / endedPerSecond : 1
+        let bounds = Self.retryAfterSeconds
+        let whole = Int(min(seconds.rounded(.up), Double(bounds.upperBound)))
+        return .refuseOverloaded(retryAfterSeconds: max(whole, bounds.lowerBound))
+    }
+
+    private mutating func advance(to now: Instant) {
+        let current = now.nanoseconds / 1_000_000_000
+        guard let second else {
+            self.second = current
+            return
+        }
+        guard current > second else { return }
+        // Seconds without an end count as zeros; after a minute nothing of the past is left.
+        for passed in 0..<min(current - second, 60) {
+            let ended = passed == 0 ? Double(endedThisSecond) : 0
+            endedPerSecond += Self.newestWeight * (ended - endedPerSecond)
+        }
+        endedThisSecond = 0
+        self.second = current
+    }
+}
