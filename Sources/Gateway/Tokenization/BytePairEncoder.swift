@@ -6,6 +6,8 @@
 struct BytePairEncoder {
     /// Above this many symbols the heap is used.
     private static let scannedSymbolsMax = 48
+    /// Buffers of longer pieces are not kept: they take 30 bytes a symbol.
+    private static let keptSymbolsMax = 1 << 16
     private static let noRank = UInt32.max
 
     private let merges: MergeTable
@@ -46,8 +48,18 @@ struct BytePairEncoder {
                     output.append(ids[Int(position)])
                     position = next[Int(position)]
                 }
+                if piece.count > Self.keptSymbolsMax { dropBuffers() }
             }
         }
+    }
+
+    private mutating func dropBuffers() {
+        ids = []
+        ranks = []
+        merged = []
+        previous = []
+        next = []
+        heap = []
     }
 
     private mutating func load(_ piece: UnsafeBufferPointer<UInt8>) {

@@ -1,7 +1,8 @@
 /// Translates a pre-tokenizer's regular expression from Oniguruma, which tokenizers uses, to PCRE2.
 ///
-/// Only what means the same in both is let through; `\s` and `\S` are spelled out, because PCRE2
-/// counts U+180E as a space, and Unicode's White_Space does not.
+/// Only what means the same in both is let through. `\s` and `\S` are spelled out, because PCRE2
+/// counts U+180E as a space, and Unicode's White_Space does not; so are `\p{L}` and its like, for
+/// the characters that PCRE2 is too old to know.
 enum PatternTranslation {
     private static let space = #"\t-\r\x{85}\p{Z}"#
 
@@ -19,6 +20,15 @@ enum PatternTranslation {
             switch (scalar, isInClass) {
             case (#"\"#, _):
                 guard let escape = scalars.popFirst() else { return .unknown(#"\ at the end"#) }
+                if escape == "p" || escape == "P" {
+                    let name = popName(&scalars)
+                    guard let name,
+                        let text = translate(
+                            category: name, isNegated: escape == "P", isInClass: isInClass)
+                    else { return .unknown(#"\"# + String(escape) + "{" + (name ?? "") + "}") }
+                    output += text
+                    continue
+                }
                 guard let text = translateEscape(escape, isInClass: isInClass) else {
                     return .unknown(#"\"# + String(escape))
                 }
@@ -53,10 +63,27 @@ enum PatternTranslation {
         switch escape {
         case "s": isInClass ? space : "[\(space)]"
         case "S": isInClass ? nil : "[^\(space)]"
-        case "p", "P", "d", "D", "r", "n", "t": #"\"# + String(escape)
+        case "d", "D", "r", "n", "t": #"\"# + String(escape)
         // An escaped character that is no letter and no digit stands for itself.
         case "!"..."/", ":"..."@", "["..."`", "{"..."~", " ": #"\"# + String(escape)
         default: nil
         }
+    }
+
+    /// Takes the name in braces behind `\p`.
+    private static func popName(_ scalars: inout ArraySlice<Unicode.Scalar>) -> String? {
+        guard scalars.first == "{", let end = scalars.firstIndex(of: "}") else { return nil }
+        let name = String(String.UnicodeScalarView(scalars[(scalars.startIndex + 1)..<end]))
+        scalars = scalars[(end + 1)...]
+        return name
+    }
+
+    private static func translate(
+        category: String, isNegated: Bool, isInClass: Bool
+    ) -> String? {
+        guard let added = UnicodeAdditions.classMembers(category: category) else { return nil }
+        let members = #"\p{"# + category + "}" + added
+        if isInClass { return isNegated ? nil : members }
+        return (isNegated ? "[^" : "[") + members + "]"
     }
 }
