@@ -31,7 +31,9 @@ enum ChatRequestParser {
         call.addSpecialTokens = try fields.bool("add_special_tokens", default: false)
         call.echo = try fields.bool("echo", default: false)
         try parseReasoning(fields)
-        try parseGenerationPrompt(fields, into: &call)
+        let prompt = try generationPrompt(fields)
+        call.addGenerationPrompt = prompt.isAdded
+        call.continueFinalMessage = prompt.continuesFinalMessage
         try parseMaxTokens(fields, into: &call)
         try parseLogprobs(fields, defaults: defaults, into: &call)
         return call
@@ -48,16 +50,18 @@ enum ChatRequestParser {
         }
     }
 
-    static func parseGenerationPrompt(
-        _ fields: RequestFields, into call: inout GenerationCall
-    ) throws(APIError) {
-        call.addGenerationPrompt = try fields.bool("add_generation_prompt", default: true)
-        call.continueFinalMessage = try fields.bool("continue_final_message", default: false)
-        if call.continueFinalMessage && call.addGenerationPrompt {
+    /// Two flags of the template that can't both be set; the first one is, unless it's said.
+    static func generationPrompt(
+        _ fields: RequestFields
+    ) throws(APIError) -> (isAdded: Bool, continuesFinalMessage: Bool) {
+        let isAdded = try fields.bool("add_generation_prompt", default: true)
+        let continues = try fields.bool("continue_final_message", default: false)
+        if continues && isAdded {
             throw .invalidField(
                 name: "continue_final_message",
                 reason: "needs add_generation_prompt to be false: they are not compatible")
         }
+        return (isAdded, continues)
     }
 
     private static func parseMaxTokens(
