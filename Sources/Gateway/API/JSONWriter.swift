@@ -89,10 +89,6 @@ struct JSONWriter {
         text.withUTF8 { bytes.append(contentsOf: $0) }
     }
 
-    mutating func bool(_ value: Bool) {
-        if value { raw("true") } else { raw("false") }
-    }
-
     mutating func array<Element>(
         _ elements: some Sequence<Element>,
         _ write: (inout JSONWriter, Element) -> Void
