@@ -84,7 +84,7 @@ public enum APIError: Error, Hashable, Sendable {
         case .contextTooLong(let limit, let output, let prompt):
             return "This model's maximum context length is \(limit) tokens. However, you requested "
                 + "\(output) output tokens and your prompt contains \(prompt) input tokens, for a "
-                + "total of \(output + prompt) tokens. Please reduce the length of the input "
+                + "total of \(output &+ prompt) tokens. Please reduce the length of the input "
                 + "prompt or the number of requested output tokens."
         case .notFound(let path):
             return "Not Found: there is no `\(path)` here."

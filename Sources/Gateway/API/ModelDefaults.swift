@@ -1,5 +1,3 @@
-internal import DaemonRuntime
-
 /// What a model and the server's options say about a call that leaves things open, and the bounds
 /// that a call is checked against.
 public struct ModelDefaults: Hashable, Sendable {
@@ -27,33 +25,4 @@ public struct ModelDefaults: Hashable, Sendable {
 
     /// The largest number of alternatives, with -1 resolved.
     var logprobsLimit: Int { maxLogprobs == -1 ? vocabularySize : maxLogprobs }
-}
-
-/// The sampling part of a checkpoint's `generation_config.json`.
-public struct GenerationConfig: Hashable, Sendable {
-    public var temperature: Float?
-    public var topP: Float?
-    public var topK: Int32?
-    public var minP: Float?
-    public var repetitionPenalty: Float?
-    /// Most output tokens where a call doesn't say.
-    public var maxNewTokens: Int?
-
-    public init() {}
-
-    /// Reads the text of `generation_config.json`; members that it doesn't know are left alone.
-    ///
-    /// - Throws: ``APIError`` whose message names the member that is wrong.
-    public init(json: [UInt8]) throws(APIError) {
-        let fields = try RequestFields(body: json)
-        temperature = try SamplingFields.temperature(fields)
-        topP = try SamplingFields.topP(fields)
-        topK = try SamplingFields.topK(fields)
-        minP = try SamplingFields.minP(fields)
-        repetitionPenalty = try SamplingFields.repetitionPenalty(fields)
-        maxNewTokens = try fields.integer("max_new_tokens")
-        if let count = maxNewTokens, count < 1 {
-            throw .invalidField(name: "max_new_tokens", reason: "must be at least 1, got \(count)")
-        }
-    }
 }
