@@ -15,6 +15,8 @@ public enum APIError: Error, Hashable, Sendable {
     case unsupported(field: String, reason: String)
     case modelNotFound(name: String)
     case contextTooLong(limit: Int, requestedOutput: Int, promptTokens: Int)
+    /// Refused unread: no tokenization could make it fit.
+    case textTooLong(characters: Int, limit: Int)
     case notFound(path: String)
     case methodNotAllowed(method: String, path: String, allowed: [String])
     case unauthorized
@@ -29,7 +31,8 @@ public enum APIError: Error, Hashable, Sendable {
 
     public var status: Int {
         switch self {
-        case .invalidJSON, .invalidType, .invalidField, .unsupported, .contextTooLong: 400
+        case .invalidJSON, .invalidType, .invalidField, .unsupported, .contextTooLong, .textTooLong:
+            400
         case .unauthorized: 401
         case .modelNotFound, .notFound: 404
         case .methodNotAllowed: 405
@@ -44,7 +47,7 @@ public enum APIError: Error, Hashable, Sendable {
     public var type: String {
         switch self {
         case .invalidJSON, .invalidType: "Bad Request"
-        case .invalidField, .unsupported, .contextTooLong: "BadRequestError"
+        case .invalidField, .unsupported, .contextTooLong, .textTooLong: "BadRequestError"
         case .unauthorized: "AuthenticationError"
         case .modelNotFound: "NotFoundError"
         case .notFound: "Not Found"
@@ -63,6 +66,7 @@ public enum APIError: Error, Hashable, Sendable {
             name
         case .modelNotFound: "model"
         case .contextTooLong: "input_tokens"
+        case .textTooLong: "input_text"
         case .invalidJSON, .notFound, .methodNotAllowed, .unauthorized, .payloadTooLarge,
             .overloaded, .notReady, .rankLost, .engineError:
             nil
@@ -86,6 +90,10 @@ public enum APIError: Error, Hashable, Sendable {
                 + "\(output) output tokens and your prompt contains \(prompt) input tokens, for a "
                 + "total of \(output &+ prompt) tokens. Please reduce the length of the input "
                 + "prompt or the number of requested output tokens."
+        case .textTooLong(let characters, let limit):
+            return
+                "Your prompt has \(characters) characters, more than \(limit), the most that the "
+                + "model's context can hold. Please reduce the length of the input prompt."
         case .notFound(let path):
             return "Not Found: there is no `\(path)` here."
         case .methodNotAllowed(let method, let path, let allowed):
@@ -112,7 +120,8 @@ public enum APIError: Error, Hashable, Sendable {
         case .overloaded(_, let seconds), .notReady(_, let seconds): seconds
         case .rankLost: 1
         case .invalidJSON, .invalidType, .invalidField, .unsupported, .modelNotFound,
-            .contextTooLong, .notFound, .methodNotAllowed, .unauthorized, .payloadTooLarge,
+            .contextTooLong, .textTooLong, .notFound, .methodNotAllowed, .unauthorized,
+            .payloadTooLarge,
             .engineError:
             nil
         }
@@ -127,7 +136,8 @@ public enum APIError: Error, Hashable, Sendable {
         case .unauthorized:
             return [("www-authenticate", "Bearer")]
         case .invalidJSON, .invalidType, .invalidField, .unsupported, .modelNotFound,
-            .contextTooLong, .notFound, .payloadTooLarge, .overloaded, .notReady, .rankLost,
+            .contextTooLong, .textTooLong, .notFound, .payloadTooLarge, .overloaded, .notReady,
+            .rankLost,
             .engineError:
             return []
         }

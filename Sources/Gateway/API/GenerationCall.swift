@@ -153,4 +153,38 @@ extension GenerationCall {
         case .right: return Array(tokens.prefix(limit))
         }
     }
+
+    /// Refuses a text that can't fit, before the tokenizer spends time on it.
+    ///
+    /// - Parameters:
+    ///   - text: The prompt, or a chat as the template rendered it.
+    ///   - tokenCharactersMax: Unicode scalars of the longest token of the vocabulary.
+    /// - Throws: `textTooLong`, unless the call asks for truncation.
+    public func checkLength(of text: String, tokenCharactersMax: Int) throws(APIError) {
+        precondition(tokenCharactersMax > 0, "tokens of \(tokenCharactersMax) characters")
+        if truncatePromptTokens != nil { return }
+        let (limit, isOverflow) = contextLength.multipliedReportingOverflow(
+            by: tokenCharactersMax)
+        // A scalar has at least one byte, so most texts need no count.
+        if isOverflow || text.utf8.count <= limit { return }
+        let count = text.unicodeScalars.count
+        if count > limit { throw .textTooLong(characters: count, limit: limit) }
+    }
+
+    /// The role of a chat's answer: the assistant's, or without a generation prompt the one that
+    /// goes on speaking.
+    public var answerRole: String {
+        guard case .messages(let messages) = input, !addGenerationPrompt else {
+            return "assistant"
+        }
+        return messages.last?.role ?? "assistant"
+    }
+
+    /// What `echo` puts before a chat's answer; a completion echoes its prompt instead.
+    public var echoedContent: String? {
+        guard echo, case .messages(let messages) = input, let last = messages.last,
+            last.role == answerRole, let content = last.content, !content.isEmpty
+        else { return nil }
+        return content
+    }
 }

@@ -140,7 +140,9 @@ extension JSONWriter {
         of entry: LogprobEntry, limit: Int
     ) -> [LogprobEntry.Candidate] {
         guard limit > 0 else { return [] }
-        var candidates = [entry.token]
+        var candidates: [LogprobEntry.Candidate] = []
+        candidates.reserveCapacity(min(entry.top.count + 1, limit))
+        candidates.append(entry.token)
         for candidate in entry.top where candidate.tokenID != entry.token.tokenID {
             if candidates.count >= limit { break }
             candidates.append(candidate)

@@ -13,6 +13,7 @@ import Testing
             .contextTooLong(limit: 1, requestedOutput: 2, promptTokens: 3), 400,
             "BadRequestError", "input_tokens"
         ),
+        (.textTooLong(characters: 2, limit: 1), 400, "BadRequestError", "input_text"),
         (.modelNotFound(name: "m"), 404, "NotFoundError", "model"),
         (.notFound(path: "/x"), 404, "Not Found", nil),
         (

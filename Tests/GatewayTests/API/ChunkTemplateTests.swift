@@ -150,6 +150,26 @@ import Testing
         #expect(event["model"]?.string == "m\"é")
     }
 
+    @Test func anyTextReadsBack() throws {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        print("SEED=\(seed)")
+        var random = APIRandom(seed: seed)
+        for round in 0..<500 {
+            let bytes = (0..<Int.random(in: 0...12, using: &random)).map { _ in
+                UInt8.random(in: 0...255, using: &random)
+            }
+            // What isn't UTF-8 becomes replacement characters, as in the detokenizer.
+            let text = String(decoding: bytes, as: UTF8.self)
+            let identity = round % 2 == 0 ? completion : chat
+            var output: [UInt8] = []
+            ChunkTemplate(identity: identity, logprobs: nil).appendDelta(
+                ChoiceText(index: 0, text: text), to: &output)
+            let choice = try #require(try events(output).first?["choices"]?.array?.first)
+            let read = choice["text"] ?? choice["delta"]?["content"]
+            #expect(read?.string == text, "SEED=\(seed)")
+        }
+    }
+
     /// The JSON of each event; no event has a line end inside.
     private func events(_ output: [UInt8]) throws -> [JSONValue] {
         let text = APIFixtures.text(output)

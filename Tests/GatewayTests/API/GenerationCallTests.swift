@@ -138,4 +138,30 @@ import Testing
             #"{"prompt":"Hi","logprobs":-1}"#, defaults: defaults)
         #expect(all.sampling.logprobs == 1_000)
     }
+
+    @Test func aTextThatCannotFitIsRefusedUnread() throws {
+        let call = try APIFixtures.call(.completion, "")
+        try call.checkLength(of: String(repeating: "é", count: 300), tokenCharactersMax: 3)
+        let error = APIFixtures.error { () throws(APIError) in
+            try call.checkLength(of: String(repeating: "é", count: 301), tokenCharactersMax: 3)
+        }
+        #expect(error == .textTooLong(characters: 301, limit: 300))
+        let truncated = try APIFixtures.call(.completion, #""truncate_prompt_tokens":5"#)
+        try truncated.checkLength(of: String(repeating: "x", count: 301), tokenCharactersMax: 3)
+    }
+
+    @Test func aChatEchoesTheMessageThatItContinues() throws {
+        func call(_ members: String) throws -> GenerationCall {
+            try APIFixtures.chat(
+                #"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]"#
+                    + members + "}")
+        }
+        #expect(try call("").answerRole == "assistant")
+        #expect(try call("").echoedContent == nil)
+        #expect(try call(#","echo":true"#).echoedContent == "b")
+        let user = try APIFixtures.call(.chat, #""echo":true,"add_generation_prompt":false"#)
+        #expect(user.answerRole == "user" && user.echoedContent == "Hi")
+        let other = try APIFixtures.call(.chat, #""echo":true"#)
+        #expect(other.echoedContent == nil)
+    }
 }
