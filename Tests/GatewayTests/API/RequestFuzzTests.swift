@@ -12,7 +12,8 @@ import Testing
         """#
     private static let chat = #"""
         {"messages":[{"role":"user","content":[{"type":"text","text":"a\n"},"b"]},
-        {"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}],
+        {"role":"assistant","content":null,"tool_calls":[
+        {"function":{"name":"f","arguments":"{}"}}]}],
         "logprobs":true,"top_logprobs":5,"max_completion_tokens":null,"tool_choice":"none",
         "add_generation_prompt":false,"continue_final_message":true,"chat_template_kwargs":{}}
         """#
