@@ -1,0 +1,100 @@
+/// The bounds of one DP rank's scheduler; they hold for the life of the process.
+public struct SchedulerLimits: Hashable, Sendable {
+    /// In which order sequences are admitted, and whom a lack of blocks hits first.
+    public enum Policy: Hashable, Sendable {
+        /// First come, first served; priorities are ignored.
+        case firstComeFirstServed
+        /// Lower priority value first, then first come.
+        case priority
+    }
+
+    /// `max-num-seqs`: sequences that may hold KV blocks at once.
+    public let maxSequencesRunning: Int
+    /// `max-num-batched-tokens`: rows of one step.
+    public let maxBatchedTokens: Int
+    /// `max-model-len`: tokens of one sequence, prompt and output.
+    public let maxModelLength: Int
+    /// Sequences that may wait; the next one is refused.
+    public let maxSequencesWaiting: Int
+    /// Blocks of the KV cache.
+    public let blockCount: Int
+    /// Positions of one block.
+    public let blockSize: Int
+    /// Whether a prompt may be spread over several steps.
+    public let chunkedPrefill: Bool
+    public let policy: Policy
+    /// Token ids that end a sequence, from the tokenizer and the generation configuration.
+    public let eosTokenIDs: [Int32]
+    /// Rows of the model's embedding: ids at or above it are refused.
+    public let vocabularyCount: Int
+
+    public init(
+        maxSequencesRunning: Int,
+        maxBatchedTokens: Int,
+        maxModelLength: Int,
+        maxSequencesWaiting: Int,
+        blockCount: Int,
+        blockSize: Int,
+        chunkedPrefill: Bool = true,
+        policy: Policy = .firstComeFirstServed,
+        eosTokenIDs: [Int32],
+        vocabularyCount: Int
+    ) throws(SchedulerLimitsError) {
+        let positive = [
+            ("max-num-seqs", maxSequencesRunning),
+            ("max-num-batched-tokens", maxBatchedTokens),
+            ("max-model-len", maxModelLength),
+            ("the bound on waiting sequences", maxSequencesWaiting),
+            ("the number of KV blocks", blockCount),
+            ("block-size", blockSize),
+            ("the vocabulary", vocabularyCount),
+        ]
+        for (name, value) in positive where value < 1 || value > Int(Int32.max) {
+            throw .outOfRange(name: name, value: value)
+        }
+        guard blockSize <= Int(Int32.max) / blockCount else {
+            throw .outOfRange(name: "KV blocks times block-size", value: blockCount * blockSize)
+        }
+        // Each running sequence is sure of one row, so that no decode step is ever put off.
+        guard maxBatchedTokens >= maxSequencesRunning else {
+            throw .batchBelowSequences(batch: maxBatchedTokens, sequences: maxSequencesRunning)
+        }
+        guard chunkedPrefill || maxBatchedTokens >= maxModelLength else {
+            throw .batchBelowModelLength(batch: maxBatchedTokens, modelLength: maxModelLength)
+        }
+        self.maxSequencesRunning = maxSequencesRunning
+        self.maxBatchedTokens = maxBatchedTokens
+        self.maxModelLength = maxModelLength
+        self.maxSequencesWaiting = maxSequencesWaiting
+        self.blockCount = blockCount
+        self.blockSize = blockSize
+        self.chunkedPrefill = chunkedPrefill
+        self.policy = policy
+        self.eosTokenIDs = eosTokenIDs
+        self.vocabularyCount = vocabularyCount
+    }
+
+    /// The longest sequence that the KV cache can hold. Below `maxModelLength`, some requests can
+    /// never run: a worker should refuse to start and name this length.
+    public var longestSequence: Int { min(maxModelLength, blockCount * blockSize) }
+}
+
+/// Bounds that contradict each other or make no sense.
+public enum SchedulerLimitsError: Error, Hashable, CustomStringConvertible {
+    case outOfRange(name: String, value: Int)
+    case batchBelowSequences(batch: Int, sequences: Int)
+    case batchBelowModelLength(batch: Int, modelLength: Int)
+
+    public var description: String {
+        switch self {
+        case .outOfRange(let name, let value):
+            "\(name) is \(value); it must be in 1 ... \(Int32.max)"
+        case .batchBelowSequences(let batch, let sequences):
+            "max-num-batched-tokens (\(batch)) is below max-num-seqs (\(sequences)); "
+                + "raise the first or lower the second"
+        case .batchBelowModelLength(let batch, let modelLength):
+            "max-num-batched-tokens (\(batch)) is below max-model-len (\(modelLength)), and "
+                + "chunked prefill is off; raise the first, lower the second or turn it on"
+        }
+    }
+}
