@@ -13,12 +13,13 @@ enum ElementaryFunctions {
     /// e^r to r^13 is exact to 2^-56.
     @inline(__always)
     static func exponential(_ x: Double) -> Double {
-        guard x >= exponentialArgumentMin else { return 0 }
+        // No branch, so that a loop over a row is vectorized: a too small x is computed and dropped.
+        let clamped = x >= exponentialArgumentMin ? x : exponentialArgumentMin
         // Adding 1.5 * 2^52 rounds to an integer, which then stands in the low bits.
-        let shifted = x * 1.442_695_040_888_963_4 + 0x1.8p52
+        let shifted = clamped * 1.442_695_040_888_963_4 + 0x1.8p52
         let n = shifted - 0x1.8p52
         // ln 2 in two parts: n times the first is exact.
-        let r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33
+        let r = (clamped - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33
         var sum = 1.0 / 6_227_020_800
         sum = sum * r + 1.0 / 479_001_600
         sum = sum * r + 1.0 / 39_916_800
@@ -34,7 +35,43 @@ enum ElementaryFunctions {
         sum = sum * r + 1
         sum = sum * r + 1
         let exponent = (shifted.bitPattern &+ 1023) << 52
-        return sum * Double(bitPattern: exponent)
+        let result = sum * Double(bitPattern: exponent)
+        return x >= exponentialArgumentMin ? result : 0
+    }
+
+    /// Writes e to each `values[i] - largest` into `results[i]` and returns the sum.
+    ///
+    /// - Parameters:
+    ///   - values: `[count]`, none above `largest`; -infinity gives 0.
+    ///   - largest: finite.
+    ///   - results: at least `[count]`; must not overlap `values`.
+    /// - Returns: four partial sums of every fourth result, then ((0 + 1) + (2 + 3)), then the
+    ///   last `count % 4` in order: an order that is the same on every host.
+    static func exponentials(
+        _ values: UnsafeBufferPointer<Float>,
+        largest: Float,
+        into results: UnsafeMutableBufferPointer<Double>
+    ) -> Double {
+        precondition(results.count >= values.count, "\(results.count) below \(values.count)")
+        let offset = Double(largest)
+        for index in 0..<values.count {
+            results[index] = exponential(Double(values[index]) - offset)
+        }
+        var (sum0, sum1, sum2, sum3) = (0.0, 0.0, 0.0, 0.0)
+        var index = 0
+        while index + 4 <= values.count {
+            sum0 += results[index]
+            sum1 += results[index + 1]
+            sum2 += results[index + 2]
+            sum3 += results[index + 3]
+            index += 4
+        }
+        var sum = (sum0 + sum1) + (sum2 + sum3)
+        while index < values.count {
+            sum += results[index]
+            index += 1
+        }
+        return sum
     }
 
     /// Natural logarithm of a positive, normal `x`; absolute error below 4e-16 near 1, relative

@@ -20,10 +20,25 @@ public final class Sampler {
     private let values: UnsafeMutableBufferPointer<Float>
     /// `[tokenizerVocabularyCount]`: ids that may still be chosen.
     private let candidates: UnsafeMutableBufferPointer<Int32>
-    /// `[tokenizerVocabularyCount]`: selection of the k best.
+    /// `[tokenizerVocabularyCount]`: selection of the best few.
     private let selection: UnsafeMutableBufferPointer<Int32>
-    /// `[tokenizerVocabularyCount]`, by id: e to (value - largest value).
+    /// `[vocabularyCount]`, by id: e to (value - largest value).
     private let weights: UnsafeMutableBufferPointer<Double>
+    /// `[NucleusBuckets.count]`: weight of the candidates by bucket of value.
+    private let bucketWeights: UnsafeMutableBufferPointer<Double>
+
+    /// How top_p divides values: by their distance from the largest.
+    private enum NucleusBuckets {
+        static let count = 1024
+        /// The last bucket takes everything from distance 1023 / 25.6 = 40 on, where a weight is
+        /// below 5e-18.
+        static let perUnit: Float = 25.6
+
+        @inline(__always)
+        static func index(distance: Float) -> Int {
+            Int(min(distance * perUnit, Float(count - 1)))
+        }
+    }
 
     public init(vocabularyCount: Int, tokenizerVocabularyCount: Int, eosTokenIDs: [Int32]) {
         precondition(
@@ -36,11 +51,13 @@ public final class Sampler {
         values = .allocate(capacity: tokenizerVocabularyCount)
         candidates = .allocate(capacity: tokenizerVocabularyCount)
         selection = .allocate(capacity: tokenizerVocabularyCount)
-        weights = .allocate(capacity: tokenizerVocabularyCount)
+        weights = .allocate(capacity: vocabularyCount)
+        bucketWeights = .allocate(capacity: NucleusBuckets.count)
         values.initialize(repeating: 0)
         candidates.initialize(repeating: 0)
         selection.initialize(repeating: 0)
         weights.initialize(repeating: 0)
+        bucketWeights.initialize(repeating: 0)
     }
 
     deinit {
@@ -48,6 +65,7 @@ public final class Sampler {
         candidates.deallocate()
         selection.deallocate()
         weights.deallocate()
+        bucketWeights.deallocate()
     }
 
     /// Chooses the token at `request.position`.
@@ -179,6 +197,21 @@ public final class Sampler {
         guard largest.isFinite else { return best }
         var count = keepLikely(largest: largest, minP: parameters.minP)
         count = keepTop(count: count, topK: Int(parameters.topK))
+        let total = weigh(count: count, largest: largest)
+        if parameters.topP < 1 {
+            count = keepNucleus(
+                count: count, largest: largest, mass: Double(parameters.topP) * total)
+        }
+        let source = RandomSource(seed: parameters.seed, position: request.position)
+        return race(count: count, source: source)
+    }
+
+    /// Writes the weights of the first `count` candidates and returns their sum.
+    private func weigh(count: Int, largest: Float) -> Double {
+        guard count < values.count else {
+            return ElementaryFunctions.exponentials(
+                UnsafeBufferPointer(values), largest: largest, into: weights)
+        }
         var total = 0.0
         for place in 0..<count {
             let id = Int(candidates[place])
@@ -186,13 +219,7 @@ public final class Sampler {
             weights[id] = weight
             total += weight
         }
-        var first = 0
-        if parameters.topP < 1 {
-            first = count - nucleusCount(count: count, mass: Double(parameters.topP) * total)
-        }
-        return race(
-            places: first..<count,
-            source: RandomSource(seed: request.parameters.seed, position: request.position))
+        return total
     }
 
     /// min_p: lists the ids whose value is at least `largest + ln minP`; all finite ones if 0.
@@ -224,26 +251,53 @@ public final class Sampler {
         return kept
     }
 
-    /// top_p: moves the most likely ids to the end of the first `count` candidates, as many as
-    /// are needed to reach `mass`, and returns how many; at least 1.
+    /// top_p: keeps the most likely ids, as many as are needed to reach `mass`; at least 1.
     ///
     /// An id stays if those before it, most likely first, weigh less than `mass`: vLLM's rule read
-    /// from the other end.
-    private func nucleusCount(count: Int, mass: Double) -> Int {
-        var heap = CandidateHeap(ids: candidates, values: valuesBase)
-        heap.makeBestFirst(count: count)
+    /// from the other end. Only the bucket of values in which `mass` is reached is put in order.
+    private func keepNucleus(count: Int, largest: Float, mass: Double) -> Int {
+        bucketWeights.update(repeating: 0)
+        for place in 0..<count {
+            let id = Int(candidates[place])
+            bucketWeights[NucleusBuckets.index(distance: largest - values[id])] += weights[id]
+        }
+        var last = 0
         var reached = 0.0
-        repeat { reached += weights[Int(heap.takeBest())] } while heap.count > 0 && reached < mass
-        return count - heap.count
+        while last < NucleusBuckets.count - 1, reached + bucketWeights[last] < mass {
+            reached += bucketWeights[last]
+            last += 1
+        }
+        var kept = 0
+        var undecided = 0
+        for place in 0..<count {
+            let id = candidates[place]
+            let bucket = NucleusBuckets.index(distance: largest - values[Int(id)])
+            if bucket < last {
+                candidates[kept] = id
+                kept += 1
+            } else if bucket == last {
+                selection[undecided] = id
+                undecided += 1
+            }
+        }
+        var heap = CandidateHeap(ids: selection, values: valuesBase)
+        heap.makeBestFirst(count: undecided)
+        while heap.count > 0 && (reached < mass || kept == 0) {
+            let id = heap.takeBest()
+            reached += weights[Int(id)]
+            candidates[kept] = id
+            kept += 1
+        }
+        return kept
     }
 
     /// The exponential race: the token with the least -ln(u) / weight wins, which each does with
     /// a probability in proportion to its weight. Each token's u depends on nothing but seed,
     /// position and id, so a small change of the weights rarely changes the winner.
-    private func race(places: Range<Int>, source: RandomSource) -> Int32 {
-        var winner = candidates[places.lowerBound]
+    private func race(count: Int, source: RandomSource) -> Int32 {
+        var winner = candidates[0]
         var least = Double.infinity
-        for place in places {
+        for place in 0..<count {
             let id = candidates[place]
             let weight = weights[Int(id)]
             let uniform = source.uniform(tokenID: id)
@@ -265,7 +319,7 @@ public final class Sampler {
         tokenID: Int32,
         topCount: Int
     ) -> TokenLogprobs {
-        let normalizer = Self.logSumExponentials(logits)
+        let normalizer = logSumExponentials(logits)
         let value = logits[Int(tokenID)]
         var rank: Int32 = 1
         for index in 0..<tokenizerVocabularyCount
@@ -288,12 +342,11 @@ public final class Sampler {
             tokenID: tokenID, logprob: Float(Double(value) - normalizer), rank: rank, top: top)
     }
 
-    /// ln of the sum of e to each logit, in double precision and in index order.
-    private static func logSumExponentials(_ logits: UnsafeBufferPointer<Float>) -> Double {
-        let largest = Double(logits[Int(firstLargest(logits))])
-        var sum = 0.0
-        for logit in logits { sum += ElementaryFunctions.exponential(Double(logit) - largest) }
-        return largest + ElementaryFunctions.logarithm(sum)
+    /// ln of the sum of e to each logit, in double precision.
+    private func logSumExponentials(_ logits: UnsafeBufferPointer<Float>) -> Double {
+        let largest = logits[Int(Self.firstLargest(logits))]
+        let sum = ElementaryFunctions.exponentials(logits, largest: largest, into: weights)
+        return Double(largest) + ElementaryFunctions.logarithm(sum)
     }
 
     private var valuesBase: UnsafePointer<Float> {
