@@ -180,6 +180,17 @@ import Testing
         #expect(try sample(logits, parameters).tokenID == 19)
     }
 
+    @Test func greedyObeysMinTokens() throws {
+        var logits = [Float](repeating: 0, count: Self.vocabularyCount)
+        (logits[2], logits[9], logits[4]) = (5, 4, 3)
+        var parameters = SamplingParameters()
+        (parameters.temperature, parameters.minTokens) = (0, 2)
+        parameters.stopTokenIDs = [9]
+        #expect(try sample(logits, parameters, output: []).tokenID == 4)
+        #expect(try sample(logits, parameters, output: [7]).tokenID == 4)
+        #expect(try sample(logits, parameters, output: [7, 7]).tokenID == 2)
+    }
+
     @Test func tiesWithTheKthStay() throws {
         var logits = [Float](repeating: 0, count: Self.vocabularyCount)
         for id in [3, 8, 15] { logits[id] = 5 }

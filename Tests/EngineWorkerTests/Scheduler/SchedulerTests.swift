@@ -93,6 +93,18 @@ import Testing
         #expect(harness.schedule() == "4:d 2:d")
     }
 
+    @Test func aStepThatPreemptedAdmitsNobodyEvenWhereBlocksAreLeft() throws {
+        var harness = try SchedulerHarness(blocks: 3, policy: .priority)
+        harness.submit(1, prompt: 4, maxTokens: 4, priority: 0)
+        harness.submit(2, prompt: 7, maxTokens: 2, priority: 5)
+        #expect(harness.step() == "1:4 2:7")
+        harness.submit(3, prompt: 1, maxTokens: 1, priority: -1)
+        // Two blocks of 2 are freed and 1 takes one of them; 3 needs one, and still waits.
+        #expect(harness.step() == "1:d")
+        #expect(harness.scheduler.statistics.preemptionsTotal == 1)
+        #expect(harness.step() == "1:d 3:1")
+    }
+
     @Test func withoutThePolicyPrioritiesAreIgnored() throws {
         var harness = try SchedulerHarness()
         harness.submit(1, prompt: 1, priority: 5)
