@@ -8,7 +8,8 @@ extension Scheduler {
     public mutating func schedule(into plan: inout StepPlan, allowPrefill: Bool) {
         precondition(!stepInProgress, "the step before this one is not completed")
         plan.removeAll()
-        var budget = limits.maxBatchedTokens
+        var budget = StepBudget(
+            rows: limits.maxBatchedTokens, logitRows: limits.maxLogitRows)
         let preempted = scheduleDecodes(into: &plan, budget: &budget)
         if allowPrefill {
             scheduleChunks(into: &plan, budget: &budget)
@@ -18,7 +19,9 @@ extension Scheduler {
     }
 
     /// Whether it preempted.
-    private mutating func scheduleDecodes(into plan: inout StepPlan, budget: inout Int) -> Bool {
+    private mutating func scheduleDecodes(into plan: inout StepPlan, budget: inout StepBudget)
+        -> Bool
+    {
         var preempted = false
         var index = 0
         while index < running.count {
@@ -43,27 +46,35 @@ extension Scheduler {
         return preempted
     }
 
-    private mutating func scheduleChunks(into plan: inout StepPlan, budget: inout Int) {
+    private mutating func scheduleChunks(into plan: inout StepPlan, budget: inout StepBudget) {
         for id in running {
-            guard budget > 0 else { return }
+            guard !budget.isSpent else { return }
             let sequence = sequence(id)
             guard !sequence.isInStep else { continue }
-            guard limits.chunkedPrefill || sequence.remainingCount <= budget else { return }
-            append(id, rowCount: min(sequence.remainingCount, budget), to: &plan, budget: &budget)
+            let rowCount = chunkRowCount(of: sequence, budget: budget)
+            guard rowCount > 0 else { return }
+            append(id, rowCount: rowCount, to: &plan, budget: &budget)
         }
     }
 
-    private mutating func admit(into plan: inout StepPlan, budget: inout Int) {
-        while budget > 0, running.count < limits.maxSequencesRunning, let id = waiting.first {
+    /// Rows of a sequence's next prefill chunk; 0 where it has to wait for a step of its own.
+    private func chunkRowCount(of sequence: ScheduledSequence, budget: StepBudget) -> Int {
+        let remaining = sequence.remainingCount
+        guard limits.chunkedPrefill || remaining <= budget.rows else { return 0 }
+        let rowCount = min(remaining, budget.rows)
+        let isScored = sequence.scoresPrompt(rowCount: rowCount)
+        return isScored ? min(rowCount, budget.logitRows) : rowCount
+    }
+
+    private mutating func admit(into plan: inout StepPlan, budget: inout StepBudget) {
+        while !budget.isSpent, running.count < limits.maxSequencesRunning, let id = waiting.first {
             let sequence = sequence(id)
-            let count = sequence.tokens.count
-            guard limits.chunkedPrefill || count <= budget,
-                extend(id, positionCount: count)
-            else { return }
+            let rowCount = chunkRowCount(of: sequence, budget: budget)
+            guard rowCount > 0, extend(id, positionCount: sequence.tokens.count) else { return }
             waiting.remove(id)
             sequences[id]?.stage = .running
             insertRunning(id, key: sequence.key)
-            append(id, rowCount: min(count, budget), to: &plan, budget: &budget)
+            append(id, rowCount: rowCount, to: &plan, budget: &budget)
         }
     }
 
@@ -92,9 +103,9 @@ extension Scheduler {
         _ id: SequenceID,
         rowCount: Int,
         to plan: inout StepPlan,
-        budget: inout Int
+        budget: inout StepBudget
     ) {
-        precondition(rowCount <= budget, "\(rowCount) rows in a budget of \(budget)")
+        let logitRowCount = plan.logitRows.count
         let sequence = sequence(id)
         let first = sequence.computedCount
         plan.append(
@@ -107,6 +118,16 @@ extension Scheduler {
             isDecode: sequence.isDecoding,
             allLogits: sequence.scoresPrompt(rowCount: rowCount))
         sequences[id]?.isInStep = true
-        budget -= rowCount
+        budget.rows -= rowCount
+        budget.logitRows -= plan.logitRows.count - logitRowCount
+        precondition(budget.rows >= 0 && budget.logitRows >= 0, "\(budget) after \(id)")
     }
+}
+
+/// What is left of a step.
+private struct StepBudget {
+    var rows: Int
+    var logitRows: Int
+
+    var isSpent: Bool { rows == 0 || logitRows == 0 }
 }

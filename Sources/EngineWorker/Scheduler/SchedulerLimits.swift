@@ -12,6 +12,10 @@ public struct SchedulerLimits: Hashable, Sendable {
     public let maxSequencesRunning: Int
     /// `max-num-batched-tokens`: rows of one step.
     public let maxBatchedTokens: Int
+    /// Rows of one step whose logits are wanted, so that their buffer has a size. Only prompts
+    /// that are scored (prompt logprobs) want more than one a sequence; they are spread over as
+    /// many steps as it takes, even where ``chunkedPrefill`` is off.
+    public let maxLogitRows: Int
     /// `max-model-len`: tokens of one sequence, prompt and output.
     public let maxModelLength: Int
     /// Sequences that may wait; the next one is refused.
@@ -28,9 +32,13 @@ public struct SchedulerLimits: Hashable, Sendable {
     /// Rows of the model's embedding: ids at or above it are refused.
     public let vocabularyCount: Int
 
+    /// ``maxLogitRows`` where none is given, unless more sequences than that may run.
+    public static let logitRowsDefault = 256
+
     public init(
         maxSequencesRunning: Int,
         maxBatchedTokens: Int,
+        maxLogitRows: Int? = nil,
         maxModelLength: Int,
         maxSequencesWaiting: Int,
         blockCount: Int,
@@ -40,9 +48,11 @@ public struct SchedulerLimits: Hashable, Sendable {
         eosTokenIDs: [Int32],
         vocabularyCount: Int
     ) throws(SchedulerLimitsError) {
+        let logitRows = maxLogitRows ?? max(Self.logitRowsDefault, maxSequencesRunning)
         let positive = [
             ("max-num-seqs", maxSequencesRunning),
             ("max-num-batched-tokens", maxBatchedTokens),
+            ("the bound on logits rows", logitRows),
             ("max-model-len", maxModelLength),
             ("the bound on waiting sequences", maxSequencesWaiting),
             ("the number of KV blocks", blockCount),
@@ -59,11 +69,15 @@ public struct SchedulerLimits: Hashable, Sendable {
         guard maxBatchedTokens >= maxSequencesRunning else {
             throw .batchBelowSequences(batch: maxBatchedTokens, sequences: maxSequencesRunning)
         }
+        guard logitRows >= maxSequencesRunning else {
+            throw .logitRowsBelowSequences(rows: logitRows, sequences: maxSequencesRunning)
+        }
         guard chunkedPrefill || maxBatchedTokens >= maxModelLength else {
             throw .batchBelowModelLength(batch: maxBatchedTokens, modelLength: maxModelLength)
         }
         self.maxSequencesRunning = maxSequencesRunning
         self.maxBatchedTokens = maxBatchedTokens
+        self.maxLogitRows = logitRows
         self.maxModelLength = maxModelLength
         self.maxSequencesWaiting = maxSequencesWaiting
         self.blockCount = blockCount
@@ -83,6 +97,7 @@ public struct SchedulerLimits: Hashable, Sendable {
 public enum SchedulerLimitsError: Error, Hashable, CustomStringConvertible {
     case outOfRange(name: String, value: Int)
     case batchBelowSequences(batch: Int, sequences: Int)
+    case logitRowsBelowSequences(rows: Int, sequences: Int)
     case batchBelowModelLength(batch: Int, modelLength: Int)
 
     public var description: String {
@@ -91,6 +106,9 @@ public enum SchedulerLimitsError: Error, Hashable, CustomStringConvertible {
             "\(name) is \(value); it must be in 1 ... \(Int32.max)"
         case .batchBelowSequences(let batch, let sequences):
             "max-num-batched-tokens (\(batch)) is below max-num-seqs (\(sequences)); "
+                + "raise the first or lower the second"
+        case .logitRowsBelowSequences(let rows, let sequences):
+            "the bound on logits rows (\(rows)) is below max-num-seqs (\(sequences)); "
                 + "raise the first or lower the second"
         case .batchBelowModelLength(let batch, let modelLength):
             "max-num-batched-tokens (\(batch)) is below max-model-len (\(modelLength)), and "

@@ -127,6 +127,18 @@ import Testing
         #expect(harness.complete().first?.promptLogprobs == nil)
     }
 
+    @Test(arguments: [true, false])
+    func aScoredPromptIsSpreadOverTheLogitRows(chunked: Bool) throws {
+        var harness = try SchedulerHarness(sequences: 3, batch: 64, logitRows: 5, chunked: chunked)
+        harness.submit(1, prompt: 3)
+        harness.submit(2, prompt: 9) { $0.promptLogprobs = 0 }
+        harness.submit(3, prompt: 4)
+        #expect(harness.step() == "1:3 2:4")
+        #expect(harness.step() == "1:d 2:4")
+        #expect(harness.step() == "1:d 2:1 3:4")
+        #expect(harness.step() == "1:d 2:d 3:d")
+    }
+
     @Test func deliveredTokensCountAsOutput() throws {
         var harness = try SchedulerHarness()
         var parameters = SamplingParameters()
@@ -161,6 +173,12 @@ import Testing
         }
         #expect(throws: SchedulerLimitsError.batchBelowModelLength(batch: 16, modelLength: 32)) {
             try limits(chunked: false)
+        }
+        #expect(throws: SchedulerLimitsError.logitRowsBelowSequences(rows: 3, sequences: 4)) {
+            try SchedulerLimits(
+                maxSequencesRunning: 4, maxBatchedTokens: 16, maxLogitRows: 3,
+                maxModelLength: 32, maxSequencesWaiting: 1, blockCount: 9, blockSize: 2,
+                eosTokenIDs: [], vocabularyCount: 10)
         }
         for blocks in [0, -1, Int.max, Int(Int32.max)] {
             #expect(throws: SchedulerLimitsError.self) { try limits(blocks: blocks) }

@@ -10,6 +10,7 @@ struct SchedulerHarness {
     init(
         sequences: Int = 8,
         batch: Int = 64,
+        logitRows: Int? = nil,
         modelLength: Int = 64,
         waiting: Int = 16,
         blocks: Int = 64,
@@ -20,6 +21,7 @@ struct SchedulerHarness {
         scheduler = Scheduler(
             limits: try SchedulerLimits(
                 maxSequencesRunning: sequences, maxBatchedTokens: batch,
+                maxLogitRows: logitRows,
                 maxModelLength: modelLength, maxSequencesWaiting: waiting, blockCount: blocks,
                 blockSize: blockSize, chunkedPrefill: chunked, policy: policy,
                 eosTokenIDs: [1, 2], vocabularyCount: 100))

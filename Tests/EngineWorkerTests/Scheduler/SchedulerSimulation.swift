@@ -39,7 +39,7 @@ struct SchedulerSimulation {
         limits = try SchedulerLimits(
             maxSequencesRunning: sequences,
             maxBatchedTokens: chunked ? sequences + random.next(in: 0...12) : modelLength + 5,
-            maxModelLength: modelLength,
+            maxLogitRows: sequences + random.next(in: 0...10), maxModelLength: modelLength,
             maxSequencesWaiting: random.next(in: 3...12),
             blockCount: random.next(in: 18...80) / blockSize + 1,
             blockSize: blockSize,
@@ -150,6 +150,7 @@ struct SchedulerSimulation {
         scheduler.schedule(into: &plan, allowPrefill: allowPrefill)
         #expect(allowPrefill || plan.prefillRowCount == 0, "SEED=\(seed)")
         #expect(plan.rowCount <= limits.maxBatchedTokens, "SEED=\(seed)")
+        #expect(plan.logitRows.count <= limits.maxLogitRows, "SEED=\(seed)")
         #expect(plan.entries.count <= limits.maxSequencesRunning, "SEED=\(seed)")
         plans.append(plan)
         check()
