@@ -20,7 +20,7 @@ extension Scheduler {
         for (entry, result) in zip(entries, results) {
             precondition(
                 sequence(entry.sequence).isInStep, "sequence \(entry.sequence) is not in the step")
-            sequences[entry.sequence]?.isInStep = false
+            sequences.update(entry.sequence) { $0.isInStep = false }
             guard sequence(entry.sequence).stage == .running else { continue }
             guard let update = apply(result, of: entry) else { continue }
             updates.append(update)
@@ -29,7 +29,7 @@ extension Scheduler {
                 someFinished = true
             }
         }
-        if someFinished { running.removeAll { sequences[$0] == nil } }
+        if someFinished { running.removeAll { !sequences.contains($0) } }
         endStep()
         return updates
     }
@@ -38,7 +38,9 @@ extension Scheduler {
     /// again. (What it wrote into the KV cache is overwritten then.)
     public mutating func abandon(_ plan: borrowing StepPlan) {
         precondition(stepInProgress == !plan.isDummy, "the plan is not the step in progress")
-        for entry in plan.entries { sequences[entry.sequence]?.isInStep = false }
+        for entry in plan.entries {
+            sequences.update(entry.sequence) { $0.isInStep = false }
+        }
         endStep()
     }
 
@@ -60,7 +62,7 @@ extension Scheduler {
             known == entry.firstPosition,
             "sequence \(id) has \(known) positions, not \(entry.firstPosition)")
         let computedCount = entry.firstPosition + entry.rowCount
-        sequences[id]?.computedCount = computedCount
+        sequences.update(id) { $0.computedCount = computedCount }
         countPrompt(id, computedCount: computedCount)
         collectPromptLogprobs(id, result: result, entry: entry)
 
@@ -72,7 +74,7 @@ extension Scheduler {
         switch result.outcome {
         case .sampled(let token):
             precondition(entry.samples, "a token for an entry of \(id) that does not sample")
-            sequences[id]?.append(token.tokenID)
+            sequences.update(id) { $0.append(token.tokenID) }
             counters.generationTokensTotal += 1
             let finish = sequence(id).finishAfterLastToken(limits: limits)
             return SequenceUpdate(
@@ -94,7 +96,7 @@ extension Scheduler {
         let counted = min(computedCount, sequence.promptCount)
         guard counted > sequence.promptCountedCount else { return }
         counters.promptTokensTotal += counted - sequence.promptCountedCount
-        sequences[id]?.promptCountedCount = counted
+        sequences.update(id) { $0.promptCountedCount = counted }
     }
 
     /// Appends the scores that are not collected yet; a recomputed row's are dropped.
@@ -109,7 +111,7 @@ extension Scheduler {
         precondition(
             entry.firstPosition <= known, "prompt scores \(known) ..< \(entry.firstPosition) lack")
         let new = result.promptLogprobs.dropFirst(known - entry.firstPosition)
-        sequences[id]?.promptLogprobs.append(contentsOf: new)
+        sequences.update(id) { $0.promptLogprobs.append(contentsOf: new) }
     }
 
     /// The prompt's scores, once: when its last position is computed.
@@ -124,8 +126,8 @@ extension Scheduler {
         precondition(
             sequence.promptLogprobs.count == sequence.promptCount - 1,
             "\(sequence.promptLogprobs.count) scores of \(sequence.promptCount) prompt tokens")
-        sequences[id]?.owesPromptLogprobs = false
-        sequences[id]?.promptLogprobs = []
+        sequences.update(id) { $0.owesPromptLogprobs = false }
+        sequences.update(id) { $0.promptLogprobs = [] }
         return sequence.promptLogprobs
     }
 

@@ -72,7 +72,7 @@ extension Scheduler {
             let rowCount = chunkRowCount(of: sequence, budget: budget)
             guard rowCount > 0, extend(id, positionCount: sequence.tokens.count) else { return }
             waiting.remove(id)
-            sequences[id]?.stage = .running
+            sequences.update(id) { $0.stage = .running }
             insertRunning(id, key: sequence.key)
             append(id, rowCount: rowCount, to: &plan, budget: &budget)
         }
@@ -92,9 +92,9 @@ extension Scheduler {
         }
         precondition(sequences[id]?.isInStep == false, "sequence \(id) is in the plan")
         pool.release(&blocks)
-        sequences[id]?.blocks = blocks
-        sequences[id]?.computedCount = 0
-        sequences[id]?.stage = .waiting
+        sequences.update(id) { $0.blocks = blocks }
+        sequences.update(id) { $0.computedCount = 0 }
+        sequences.update(id) { $0.stage = .waiting }
         waiting.insert(id, key: key)
         counters.preemptionsTotal += 1
     }
@@ -117,7 +117,7 @@ extension Scheduler {
             samples: sequence.samples(afterRows: rowCount),
             isDecode: sequence.isDecoding,
             allLogits: sequence.scoresPrompt(rowCount: rowCount))
-        sequences[id]?.isInStep = true
+        sequences.update(id) { $0.isInStep = true }
         budget.rows -= rowCount
         budget.logitRows -= plan.logitRows.count - logitRowCount
         precondition(budget.rows >= 0 && budget.logitRows >= 0, "\(budget) after \(id)")

@@ -27,8 +27,7 @@ public struct Scheduler: Sendable {
     public let limits: SchedulerLimits
 
     var pool: BlockPool
-    /// Every sequence accepted and not ended; looked up, never iterated.
-    var sequences: [SequenceID: ScheduledSequence] = [:]
+    var sequences = SequenceTable()
     /// Best first, by `ScheduledSequence.key`.
     var running: [SequenceID] = []
     var waiting = WaitingQueue()
@@ -64,12 +63,12 @@ public struct Scheduler: Sendable {
 
     /// Accepts a sequence into the waiting queue, or says why not. A reused id traps.
     public mutating func submit(_ new: NewSequence) -> SubmitAction {
-        precondition(sequences[new.id] == nil, "sequence \(new.id) exists already")
+        precondition(!sequences.contains(new.id), "sequence \(new.id) exists already")
         if let rejection = rejection(of: new) { return .rejected(rejection) }
         let priority = limits.policy == .priority ? new.priority : 0
         let key = WaitingQueue.Key(priority: priority, arrival: arrivals)
         arrivals += 1
-        sequences[new.id] = ScheduledSequence(new, key: key)
+        sequences.insert(ScheduledSequence(new, key: key))
         waiting.insert(new.id, key: key)
         return .accepted
     }
@@ -116,7 +115,7 @@ public struct Scheduler: Sendable {
         }
         // A preempted sequence cannot be in the step, since a step ends before the next begins.
         if sequence.isInStep {
-            sequences[id]?.stage = .cancelled
+            sequences.update(id) { $0.stage = .cancelled }
             cancelledInStep.append(id)
             return .freedAtStepEnd
         }
@@ -168,18 +167,16 @@ public struct Scheduler: Sendable {
 
     /// Forgets a sequence and frees its blocks. It must be in neither queue.
     mutating func remove(_ id: SequenceID) {
-        guard var sequence = sequences.removeValue(forKey: id) else {
-            preconditionFailure("no sequence \(id)")
-        }
+        var sequence = sequences.remove(id)
         pool.release(&sequence.blocks)
     }
 
     /// Takes blocks for positions `0 ..< positionCount`; false, and nothing taken, if too few.
     mutating func extend(_ id: SequenceID, positionCount: Int) -> Bool {
         guard var blocks = sequences[id]?.blocks else { preconditionFailure("no sequence \(id)") }
-        sequences[id]?.blocks = BlockTable()
+        sequences.update(id) { $0.blocks = BlockTable() }
         let extended = pool.extend(&blocks, positionCount: positionCount)
-        sequences[id]?.blocks = blocks
+        sequences.update(id) { $0.blocks = blocks }
         return extended
     }
 }
