@@ -1,3 +1,256 @@
-#ifndef PHALANX_CKernels_H
-#define PHALANX_CKernels_H
+// The CPU kernels: what the engine worker computes with.
+//
+// Two layers. `struct ck_kernels` is a table of single-threaded primitives with one implementation
+// per instruction set; ck_reference.c is their specification. `ck_<stage>` functions below spread
+// a whole stage over a thread pool and call primitives only.
+//
+// The rule of this folder: BATCH INVARIANCE. Inside one level, the result for a row (and, in
+// attention, for a query) has the same bits whatever other rows are in the call, however the rows
+// are tiled and however many threads there are. So each (row, output) pair has one fixed order of
+// additions, which no tile shape may change.
+//
+// Arrays are row-major, outermost dimension first, sizes count elements, strides are the distance
+// of rows in elements. Outputs come first and overlap no input unless a comment says so.
+#ifndef PHALANX_CKERNELS_H
+#define PHALANX_CKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+enum {
+    CK_REFERENCE = 0,  // plain C, the specification
+    CK_PORTABLE = 1,   // what a CPU without AVX2 runs; the same functions as CK_REFERENCE
+    CK_AVX2 = 2,       // AVX2 and FMA
+    CK_AVX512 = 3,     // AVX-512 F, BW, VL, DQ and VNNI
+};
+
+enum {
+    CK_EXPERTS_MAX = 1024,
+    CK_EXPERT_GROUPS_MAX = 64,
+    CK_POSITION_TILE = 64,  // positions that one step of the softmax takes; counted from 0
+    CK_HEAD_TILE = 16,      // heads that one attention task takes
+    CK_THREADS_MAX = 512,
+};
+
+struct ck_kernels;
+
+// One query token against its sequence, for a group of heads, in the absorbed MLA form.
+struct ck_attention {
+    float *output;         // [heads, latent] sum over positions of softmax * latent
+    const float *queries;  // [heads, width] latent query, then rotated query
+    const float *cache;    // [blocks, block_size, width] latent, then rotated key
+    const int32_t *table;  // [ceil(length / block_size)] block numbers
+    float *scratch;        // [heads, CK_POSITION_TILE + 2]
+    size_t heads;          // at most CK_HEAD_TILE
+    size_t length;         // positions seen: 0 ..< length, at least 1
+    size_t block_size;
+    size_t latent;
+    size_t width;  // latent + rope
+    float scale;   // of the scores, before the softmax
+};
+
+struct ck_kernels {
+    int level;
+    // y[r, o] = sum over i of x[r, i] * w[o, i]
+    void (*matmul_f32)(float *y,        // [rows, outputs], y_stride
+                       size_t y_stride,
+                       const float *x,  // [rows, inputs], x_stride
+                       size_t x_stride,
+                       const float *w,  // [outputs, inputs], w_stride
+                       size_t w_stride, size_t rows, size_t outputs, size_t inputs);
+    void (*matmul_bf16)(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const uint16_t *w, size_t w_stride, size_t rows, size_t outputs,
+                        size_t inputs);
+    // Exact as long as |sum| < 2^31.
+    void (*matmul_i8)(int32_t *y, size_t y_stride, const int8_t *x, size_t x_stride,
+                      const int8_t *w, size_t w_stride, size_t rows, size_t outputs,
+                      size_t inputs);
+    // y[r, n] += sum over k of x[r, k] * b[k, n], in rising k
+    void (*accumulate_f32)(float *y,        // [rows, columns], y_stride; read and written
+                           size_t y_stride,
+                           const float *x,  // [rows, depth], x_stride
+                           size_t x_stride,
+                           const float *b,  // [depth, columns], b_stride
+                           size_t b_stride, size_t rows, size_t columns, size_t depth);
+    void (*accumulate_bf16)(float *y, size_t y_stride, const float *x, size_t x_stride,
+                            const uint16_t *b, size_t b_stride, size_t rows, size_t columns,
+                            size_t depth);
+    // y = x / sqrt(mean(x^2) + epsilon) * weight + bias; y may be x
+    void (*rms_norm)(float *y,                        // [count]
+                     const float *x,                  // [count]
+                     const float *weight,             // [count]
+                     const float *_Nullable bias,     // [count]
+                     float epsilon, size_t count);
+    // y = clamp(rint(x / scale + offset), -128, 127), ties to even; NaN gives -128
+    void (*quantize_static)(int8_t *y, const float *x, float scale, float offset, size_t count);
+    // Returns s = max|x| / 127; y = rint(x / s), or rint(x) when s is 0.
+    float (*quantize_dynamic)(int8_t *y, const float *x, size_t count);
+    // y = f32(sum + bias) * scale
+    void (*dequantize_static)(float *y, const int32_t *sum, const int32_t *bias,
+                              const float *scale, size_t count);
+    // y = f32(sum) * scale * token_scale, multiplied in this order
+    void (*dequantize_dynamic)(float *y, const int32_t *sum, const float *scale,
+                               float token_scale, size_t count);
+    // gate = gate / (1 + exp(-gate)) * up
+    void (*silu_multiply)(float *gate, const float *up, size_t count);
+    // x = exp(x - maximum); returns the sum
+    float (*exponentials)(float *x, float maximum, size_t count);
+    float (*maximum)(const float *x, size_t count);  // count at least 1
+    void (*scale)(float *x, float factor, size_t count);
+    void (*multiply_add)(float *y, const float *x, float factor, size_t count);
+    void (*attention)(const struct ck_kernels *, const struct ck_attention *);
+};
+
+// NULL when this CPU cannot run the level or the number names none.
+const struct ck_kernels *_Nullable ck_kernels_select(int level);
+// The highest level that this CPU runs.
+int ck_kernels_best(void);
+
+// ---- Thread pool -----------------------------------------------------------------------------
+
+// Threads that share the work of one caller. Idle threads sleep. One caller at a time.
+struct ck_pool;
+// `threads` counts the caller: 1 starts none. NULL when threads cannot be started.
+struct ck_pool *_Nullable ck_pool_create(size_t threads);
+void ck_pool_destroy(struct ck_pool *pool);
+size_t ck_pool_threads(const struct ck_pool *pool);
+// Calls task(context, item, thread) once for every item in 0 ..< items; `thread` is below the
+// pool's count and is used by one thread at a time.
+typedef void (*ck_task)(void *context, size_t item, size_t thread);
+void ck_pool_run(struct ck_pool *pool, size_t items, ck_task task, void *context);
+
+// ---- Stages ----------------------------------------------------------------------------------
+
+enum {
+    CK_BF16 = 0,
+    CK_F32 = 1,
+    CK_INT8_STATIC = 2,   // one scale and offset for all activations (Ascend W8A8)
+    CK_INT8_DYNAMIC = 3,  // one scale per token (Ascend W8A8_DYNAMIC)
+};
+
+struct ck_linear {
+    int32_t kind;
+    float input_scale;   // static only
+    float input_offset;  // static only
+    size_t outputs;
+    size_t inputs;
+    const void *weight;              // [outputs, inputs]
+    const float *_Nullable scale;    // int8: [outputs]; static: of sums; dynamic: of weights
+    const int32_t *_Nullable bias;   // static: [outputs], added to sums
+};
+
+struct ck_mlp {
+    struct ck_linear gate;  // [inner, hidden]
+    struct ck_linear up;    // [inner, hidden]
+    struct ck_linear down;  // [hidden, inner]
+};
+
+// Kernels, pool and scratch of one caller. Scratch grows to what was asked for and stays.
+struct ck_engine;
+struct ck_engine *_Nullable ck_engine_create(int level, size_t threads);
+void ck_engine_destroy(struct ck_engine *engine);
+
+// y = x . weight^T
+void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear,
+                     float *y,        // [rows, outputs], y_stride
+                     size_t y_stride,
+                     const float *x,  // [rows, inputs], x_stride
+                     size_t x_stride, size_t rows);
+// y = down(silu(gate(x)) * up(x))
+void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp,
+                  float *y,        // [rows, hidden]
+                  const float *x,  // [rows, hidden]
+                  size_t rows);
+// Runs every assignment through its expert. Assignments are sorted by expert.
+void ck_experts_apply(struct ck_engine *engine,
+                      const struct ck_mlp *experts,           // [count], equal shapes
+                      const size_t *starts,                   // [count + 1] first assignment
+                      size_t count,
+                      const float *_Nonnull const *_Nonnull inputs,  // [assignments] -> [hidden]
+                      float *_Nonnull const *_Nonnull outputs);      // [assignments] -> [hidden]
+void ck_norm_apply(struct ck_engine *engine,
+                   float *y,                     // [rows, count], y_stride; may be x
+                   size_t y_stride,
+                   const float *x,               // [rows, count], x_stride
+                   size_t x_stride,
+                   const float *weight,          // [count]
+                   const float *_Nullable bias,  // [count]
+                   float epsilon, size_t rows, size_t count);
+void ck_embed(struct ck_engine *engine,
+              float *y,           // [rows, inputs]
+              const int32_t *ids, // [rows] below table.outputs
+              const struct ck_linear *table, size_t rows);
+void ck_add(struct ck_engine *engine, float *y, const float *x, size_t count);
+// y[r] = sum over slots, in rising slot, of weights[r, slot] * rows[r, slot]
+void ck_weighted_sum(struct ck_engine *engine,
+                     float *y,                                     // [rows, count]
+                     const float *_Nonnull const *_Nonnull parts,  // [rows, slots] -> [count]
+                     const float *weights,                         // [rows, slots]
+                     size_t rows, size_t slots, size_t count);
+
+// cosines[r, i] = cos(positions[r] * frequencies[i]) * magnitude; sines alike
+void ck_rotary_tables(float *cosines,   // [rows, half]
+                      float *sines,     // [rows, half]
+                      const int32_t *positions, const double *frequencies, double magnitude,
+                      size_t rows, size_t half);
+// Rotates the pairs (2i, 2i + 1) in place.
+void ck_rotate(float *x,              // [2 * half]
+               const float *cosines,  // [half]
+               const float *sines,    // [half]
+               size_t half);
+
+struct ck_latent_attention {
+    float *output;          // [rows, heads, value]
+    const float *queries;   // [rows, heads, nope + rope], the rope part rotated
+    const float *cache;     // [blocks, block_size, latent + rope]
+    const int32_t *tables;  // block numbers
+    const int32_t *table_starts;  // [rows] first entry of `tables` of the row's sequence
+    const int32_t *positions;     // [rows]
+    struct ck_linear key_value;   // [heads * (nope + value), latent], CK_BF16 or CK_F32
+    size_t rows, heads, nope, rope, value, latent, block_size;
+    float scale;
+};
+void ck_latent_attention_apply(struct ck_engine *engine, const struct ck_latent_attention *);
+
+struct ck_router {
+    size_t experts;      // at most CK_EXPERTS_MAX
+    size_t groups;       // divides experts; at most CK_EXPERT_GROUPS_MAX
+    size_t groups_kept;
+    size_t chosen;       // experts per token
+    float scale;
+    int32_t normalize;   // whether the weights of a token are divided by their sum + 1e-20
+};
+// DeepSeek-V3's choice (arXiv 2412.19437, section 2.1.2): sigmoid scores; the bias takes part in
+// choosing only; a group's score is the sum of its two best biased scores; of equals the lower
+// index wins. Slots come in falling order of the biased score.
+void ck_router_choose(int32_t *ids,         // [chosen]
+                      float *weights,       // [chosen]
+                      const float *logits,  // [experts]
+                      const float *bias,    // [experts]
+                      const struct ck_router *router);
+void ck_router_apply(struct ck_engine *engine,
+                     int32_t *ids,      // [rows, chosen]
+                     float *weights,    // [rows, chosen]
+                     float *logits,     // [rows, experts], left for tracing
+                     const float *x,    // [rows, hidden]
+                     const struct ck_linear *gate, const float *bias,
+                     const struct ck_router *router, size_t rows);
+
+// ---- Conversions of weights ------------------------------------------------------------------
+
+void ck_widen_bf16(float *y, const uint16_t *x, size_t count);
+void ck_widen_f16(float *y, const uint16_t *x, size_t count);
+// E4M3 (OCP 8-bit floating point, no infinities; 0x7f and 0xff are NaN).
+float ck_widen_e4m3(uint8_t code);
+// y[o, i] = e4m3(x[o, i]) * scales[o / block, i / block]
+void ck_dequantize_blocks(float *y,              // [outputs, inputs]
+                          const uint8_t *x,      // [outputs, inputs]
+                          const float *scales,   // [ceil(outputs/block), ceil(inputs/block)]
+                          size_t outputs, size_t inputs, size_t block);
+// Reads one byte of every page, so that a mapping is in memory before it is needed.
+uint64_t ck_touch(const void *start, size_t bytes);
+
+#pragma clang assume_nonnull end
 #endif
