@@ -1,0 +1,124 @@
+internal import DaemonRuntime
+
+/// The tensors of a checkpoint folder, mapped and indexed by name; nothing is read but headers.
+///
+/// Shards may have any name. An index file (`*.safetensors.index.json`) decides which files
+/// belong, so that a folder may hold other things; without one, all `*.safetensors` files do.
+public final class Checkpoint {
+    static let indexSuffix = ".safetensors.index.json"
+
+    public let folder: String
+    public let config: ModelConfig
+    /// Names of a checkpoint that two nodes hold are equal if and only if their digests are:
+    /// FNV-1a 64 over the bytes of config.json and each tensor's name, type and shape, in the
+    /// order of names. How tensors are spread over files does not matter.
+    public let digest: String
+    private let tensors: [String: TensorView]
+
+    public init(folder: String) throws(CheckpointError) {
+        self.folder = folder
+        config = try ModelConfig(folder: folder)
+        var tensors: [String: TensorView] = [:]
+        for name in try Self.shardNames(in: folder) {
+            let path = folder + "/" + name
+            guard Folder.exists(path) else {
+                throw .missingFile(path: path, neededFor: "weights that the index lists")
+            }
+            for tensor in try SafetensorsFile(path: path).tensors {
+                if let other = tensors.updateValue(tensor, forKey: tensor.name) {
+                    let reason = "tensor \(tensor.name.prefix(200)) is also in \(other.file.path)"
+                    throw .malformed(path: path, reason: reason)
+                }
+            }
+        }
+        self.tensors = tensors
+        digest = try Self.digest(folder: folder, tensors: tensors)
+    }
+
+    /// - Throws: ``CheckpointError/missingTensor(folder:tensor:)``
+    public func tensor(_ name: String) throws(CheckpointError) -> TensorView {
+        guard let tensor = tensors[name] else {
+            throw .missingTensor(folder: folder, tensor: name)
+        }
+        return tensor
+    }
+
+    func forEachTensor(_ body: (TensorView) -> Void) {
+        for tensor in tensors.values { body(tensor) }
+    }
+
+    public func optionalTensor(_ name: String) -> TensorView? { tensors[name] }
+
+    /// A tensor that must have `shape` and one of `types`.
+    public func tensor(
+        _ name: String, shape: [Int], types: [TensorType]
+    ) throws(CheckpointError) -> TensorView {
+        let found = try tensor(name)
+        guard found.shape == shape, types.contains(found.type) else {
+            let expected = types.map(\.rawValue).joined(separator: " or ") + " \(shape)"
+            throw .wrongTensor(
+                path: found.file.path, tensor: name, expected: expected, found: found.summary)
+        }
+        return found
+    }
+
+    private static func shardNames(in folder: String) throws(CheckpointError) -> [String] {
+        let entries = try Folder.entries(of: folder)
+        let indices = entries.filter { $0.hasSuffix(indexSuffix) }
+        guard !indices.isEmpty else {
+            let shards = entries.filter { $0.hasSuffix(".safetensors") }
+            guard !shards.isEmpty else {
+                throw .missingFile(path: folder + "/model.safetensors", neededFor: "the weights")
+            }
+            return shards
+        }
+        var index = indices[0]
+        if indices.count > 1 {
+            guard let plain = indices.first(where: { $0 == "model" + indexSuffix }) else {
+                let remedy = "leave only one index in the folder"
+                throw .unsupported(
+                    path: folder, feature: "more than one index (\(indices))", remedy: remedy)
+            }
+            index = plain
+        }
+        let path = folder + "/" + index
+        guard let map = try ConfigFile(path: path).root["weight_map"], map.kind == .object else {
+            throw .malformed(path: path, reason: "the index has no weight_map")
+        }
+        var names: Set<String> = []
+        var unusable: String?
+        map.forEachMember { _, value in
+            let name = value.string ?? ""
+            if name.isEmpty || name.utf8.contains(UInt8(ascii: "/")) { unusable = name }
+            names.insert(name)
+        }
+        if let unusable {
+            let reason = "weight_map names '\(unusable.prefix(200))', which is no file here"
+            throw .malformed(path: path, reason: reason)
+        }
+        return names.sorted()
+    }
+
+    private static func digest(
+        folder: String, tensors: [String: TensorView]
+    ) throws(CheckpointError) -> String {
+        var hash = FNV1a()
+        let config = try MappedFile(path: folder + "/config.json")
+        withExtendedLifetime(config) { hash.add(config.bytes) }
+        for tensor in tensors.values.sorted(by: { $0.name < $1.name }) {
+            var line = "\n\(tensor.name)\t\(tensor.type.rawValue)\t\(tensor.shape)"
+            line.withUTF8 { hash.add(UnsafeRawBufferPointer($0)) }
+        }
+        let text = String(hash.value, radix: 16)
+        return String(repeating: "0", count: 16 - text.count) + text
+    }
+}
+
+/// Fowler, Noll and Vo's 64-bit hash, variant 1a: for comparison, not for security.
+struct FNV1a {
+    private(set) var value: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    mutating func add(_ bytes: UnsafeRawBufferPointer) {
+        for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    }
+}
