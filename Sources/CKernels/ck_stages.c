@@ -102,6 +102,43 @@ void ck_rotate(float *x, const float *cosines, const float *sines, size_t half)
     }
 }
 
+struct rotation {
+    float *queries;
+    const float *cosines, *sines;
+    size_t heads, size, rope;
+};
+
+static void rotate_row(void *context, size_t row, size_t thread)
+{
+    (void)thread;
+    const struct rotation *r = context;
+    size_t half = r->rope / 2;
+    for (size_t head = 0; head < r->heads; head++) {
+        float *query = r->queries + (row * r->heads + head) * r->size;
+        ck_rotate(query + r->size - r->rope, r->cosines + row * half, r->sines + row * half, half);
+    }
+}
+
+void ck_rotate_queries(struct ck_engine *engine, float *queries, const float *cosines,
+                       const float *sines, size_t rows, size_t heads, size_t size, size_t rope)
+{
+    struct rotation rotation = {queries, cosines, sines, heads, size, rope};
+    ck_pool_run(engine->pool, rows, rotate_row, &rotation);
+}
+
+void ck_store_latents(struct ck_engine *engine, float *cache, const int32_t *slots, const float *x,
+                      const float *weight, const float *bias, float epsilon, const float *cosines,
+                      const float *sines, size_t rows, size_t latent, size_t rope)
+{
+    size_t width = latent + rope, half = rope / 2;
+    for (size_t row = 0; row < rows; row++) {
+        float *entry = cache + (size_t)slots[row] * width;
+        engine->kernels->rms_norm(entry, x + row * width, weight, bias, epsilon, latent);
+        memcpy(entry + latent, x + row * width + latent, rope * sizeof(float));
+        ck_rotate(entry + latent, cosines + row * half, sines + row * half, half);
+    }
+}
+
 // Marks the groups that take part, by the sum of their two best biased scores.
 static void keep_groups(int *kept, const float *biased, const struct ck_router *router)
 {

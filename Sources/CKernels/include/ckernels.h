@@ -201,6 +201,24 @@ void ck_rotate(float *x,              // [2 * half]
                const float *sines,    // [half]
                size_t half);
 
+// Rotates the last `rope` elements of every head's query, in place.
+void ck_rotate_queries(struct ck_engine *engine,
+                       float *queries,        // [rows, heads, size]
+                       const float *cosines,  // [rows, rope / 2]
+                       const float *sines,    // [rows, rope / 2]
+                       size_t rows, size_t heads, size_t size, size_t rope);
+// Writes cache[slots[r]] = rms_norm(first `latent` of x[r]), rotated last `rope` of x[r].
+void ck_store_latents(struct ck_engine *engine,
+                      float *cache,                 // [slots, latent + rope]
+                      const int32_t *slots,         // [rows], distinct
+                      const float *x,               // [rows, latent + rope]
+                      const float *weight,          // [latent]
+                      const float *_Nullable bias,  // [latent]
+                      float epsilon,
+                      const float *cosines,  // [rows, rope / 2]
+                      const float *sines,    // [rows, rope / 2]
+                      size_t rows, size_t latent, size_t rope);
+
 struct ck_latent_attention {
     float *output;          // [rows, heads, value]
     const float *queries;   // [rows, heads, nope + rope], the rope part rotated

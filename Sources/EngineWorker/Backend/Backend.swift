@@ -1,0 +1,183 @@
+/// A device that computes the stages of a DeepSeek-V3-class model.
+///
+/// One operation is one fused stage, so that an accelerator may choose its own kernels and layouts
+/// inside it; the model above never sees an element type or a weight's layout. All shapes follow
+/// from the ``ModelConfig`` and ``BackendLimits`` given to ``prepare(_:limits:)``. A shape that
+/// does not fit is the caller's bug and traps.
+///
+/// Rules for every implementation: the result for one row does not depend on the other rows of the
+/// call (batch invariance), and `rows` may be 0. One thread issues all operations, in order; a
+/// device that runs them later reports what failed through ``failure``.
+public protocol Backend: AnyObject {
+    /// The first thing that went wrong on the device; nothing computed since is valid.
+    var failure: BackendError? { get }
+
+    // MARK: Loading
+
+    /// Allocates the latent cache and the step's buffers. Called once, before anything else.
+    func prepare(_ config: ModelConfig, limits: BackendLimits) throws(BackendError)
+    func loadLinear(_ source: LinearSource) throws(BackendError) -> LinearHandle
+    func loadVector(_ values: [Float]) throws(BackendError) -> VectorHandle
+    /// The experts of one layer that this worker owns, in order; all have the same shape.
+    func loadExperts(_ experts: [MLPWeights]) throws(BackendError) -> ExpertsHandle
+    func makeMatrix(rows: Int, columns: Int) throws(BackendError) -> DeviceMatrix
+
+    // MARK: One step
+
+    /// Takes the step's integers (positions, slots, block tables); they hold until the next call.
+    func beginStep(_ plan: StepPlan)
+    /// `output[r] = table[plan.tokenIDs[r]]`
+    func embed(_ table: LinearHandle, into output: DeviceMatrix)
+    /// `output = input / rms(input) * weight + bias`, row by row.
+    func rmsNorm(_ input: DeviceMatrix, _ norm: NormWeights, rows: Int, into output: DeviceMatrix)
+    /// `output = input . weight^T`
+    func linear(
+        _ input: DeviceMatrix, _ weight: LinearHandle, rows: Int, into output: DeviceMatrix)
+    /// `sum += addend`
+    func add(_ addend: DeviceMatrix, to sum: DeviceMatrix, rows: Int)
+    /// Projects the step's rows to queries (kept inside the backend until ``mlaAttention``) and
+    /// writes latents and rotated keys into the layer's cache at the plan's slots.
+    func mlaProject(_ input: DeviceMatrix, _ weights: AttentionWeights, layer: Int)
+    /// Every row attends to the positions up to its own; `output` is after the output projection.
+    func mlaAttention(_ weights: AttentionWeights, layer: Int, into output: DeviceMatrix)
+    /// Chooses experts for every row.
+    func route(
+        _ input: DeviceMatrix, _ weights: RouterWeights, rows: Int, into choices: RouterChoices)
+    /// `output = down(silu(gate(input)) * up(input))`
+    func mlp(_ input: DeviceMatrix, _ weights: MLPWeights, rows: Int, into output: DeviceMatrix)
+    /// The same for rows in host memory, each through its expert, unweighted.
+    func expertMLP(_ experts: ExpertsHandle, _ batch: ExpertBatch)
+    /// `output[r] = sum over slots, in rising slot, of weight * part`; parts are in host memory.
+    func combine(
+        _ parts: UnsafePointer<UnsafePointer<Float>>, _ choices: RouterChoices, rows: Int,
+        into output: DeviceMatrix)
+    /// The first `rows` rows in host memory; valid until the matrix is written again.
+    func hostRows(of matrix: DeviceMatrix, rows: Int) -> UnsafePointer<Float>
+    /// Normalises the named rows and multiplies them by the head.
+    ///
+    /// - Parameters:
+    ///   - rows: rows of `input` whose logits are wanted.
+    ///   - logits: `[rows.count, vocabularySize]` in host memory.
+    func lmHead(
+        _ input: DeviceMatrix, rows: [Int32], _ norm: NormWeights, _ head: LinearHandle,
+        into logits: UnsafeMutablePointer<Float>)
+}
+
+public struct BackendLimits: Hashable, Sendable {
+    /// Rows of one step.
+    public let rowsMax: Int
+    /// Blocks of the latent cache, and token positions in each.
+    public let blockCount: Int
+    public let blockSize: Int
+
+    public init(rowsMax: Int, blockCount: Int, blockSize: Int) {
+        precondition(rowsMax > 0, "\(rowsMax) rows a step")
+        precondition(blockCount > 0, "\(blockCount) blocks")
+        precondition(blockSize > 0, "\(blockSize) positions a block")
+        self.rowsMax = rowsMax
+        self.blockCount = blockCount
+        self.blockSize = blockSize
+    }
+}
+
+public enum BackendError: Error, Hashable, Sendable, CustomStringConvertible {
+    case outOfMemory(bytes: Int, purpose: String)
+    case unsupported(String)
+    case device(String)
+
+    public var description: String {
+        switch self {
+        case .outOfMemory(let bytes, let purpose):
+            "\(bytes) bytes for \(purpose) cannot be had: lower the number of KV blocks or of "
+                + "tokens a step, or use a machine with more memory"
+        case .unsupported(let what): what
+        case .device(let what): "the device failed: \(what)"
+        }
+    }
+}
+
+/// Where a linear layer's weights `[outputs, inputs]` come from.
+public enum LinearSource: Sendable {
+    /// F32, BF16 or F16.
+    case dense(TensorView)
+    /// E4M3 codes with one F32 scale a block of `block` x `block`.
+    case fp8Blocks(weight: TensorView, scales: TensorView, block: Int)
+    /// `(rint(x / inputScale + inputOffset) . weight + sumBias) * sumScale`
+    case staticInt8(
+        weight: TensorView, inputScale: Float, inputOffset: Float, sumBias: [Int32],
+        sumScale: [Float])
+    /// `(rint(x / s) . weight) * scale * s` with `s = max|x| / 127` for each row
+    case dynamicInt8(weight: TensorView, scale: [Float])
+}
+
+public struct LinearHandle: Hashable, Sendable {
+    let index: Int
+    public let outputs: Int
+    public let inputs: Int
+}
+
+public struct VectorHandle: Hashable, Sendable {
+    let index: Int
+    public let count: Int
+}
+
+public struct ExpertsHandle: Hashable, Sendable {
+    let index: Int
+    public let count: Int
+}
+
+public struct NormWeights: Hashable, Sendable {
+    public let weight: VectorHandle
+    public let bias: VectorHandle?
+    public let epsilon: Float
+}
+
+public struct MLPWeights: Hashable, Sendable {
+    public let gate: LinearHandle
+    public let up: LinearHandle
+    public let down: LinearHandle
+}
+
+public struct AttentionWeights: Hashable, Sendable {
+    /// nil: `queryUp` takes the layer's input itself.
+    public let queryDown: LinearHandle?
+    public let queryNorm: NormWeights?
+    public let queryUp: LinearHandle
+    public let latentDown: LinearHandle
+    public let latentNorm: NormWeights
+    /// `[heads * (nope + value), latent]`, dense.
+    public let keyValueUp: LinearHandle
+    public let output: LinearHandle
+}
+
+public struct RouterWeights: Hashable, Sendable {
+    public let gate: LinearHandle
+    public let bias: VectorHandle
+}
+
+/// Rows of activations in the device's memory, in the device's element type.
+public struct DeviceMatrix {
+    let address: UnsafeMutableRawPointer
+    public let rowCapacity: Int
+    public let columns: Int
+}
+
+/// What the router chose, in host memory.
+public struct RouterChoices {
+    /// `[rows, chosen]`
+    public let experts: UnsafeMutablePointer<Int32>
+    /// `[rows, chosen]`
+    public let weights: UnsafeMutablePointer<Float>
+    /// `[rows, experts]` before the sigmoid, for tracing.
+    public let logits: UnsafeMutablePointer<Float>
+}
+
+/// Assignments of rows to the experts of this worker, sorted by expert.
+public struct ExpertBatch {
+    /// `[experts + 1]` first assignment of each expert.
+    public let starts: UnsafePointer<Int>
+    /// `[assignments]` each to `[hidden]`
+    public let inputs: UnsafePointer<UnsafePointer<Float>>
+    /// `[assignments]` each to `[hidden]`; no overlap with the inputs.
+    public let outputs: UnsafePointer<UnsafeMutablePointer<Float>>
+}

@@ -1,0 +1,135 @@
+internal import Glibc
+
+/// The latent cache, the buffers of a step and its integers, all sized from the limits.
+final class CPUStep {
+    let config: ModelConfig
+    let limits: BackendLimits
+    /// `[layers, blocks, blockSize, cacheWidth]`
+    let cache: HostBuffer
+    /// `[rows, queryRank]`
+    let queryLatents: HostBuffer
+    /// `[rows, heads, nope + rope]`
+    let queries: HostBuffer
+    /// `[rows, cacheWidth]`
+    let latents: HostBuffer
+    /// `[rows, heads, value]`
+    let attended: HostBuffer
+    /// `[rows, hidden]` rows whose logits are wanted
+    let headRows: HostBuffer
+    /// `[rows, rope / 2]` each
+    let cosines: HostBuffer
+    let sines: HostBuffer
+    let rotary: RotaryFrequencies
+
+    private(set) var rows = 0
+    private(set) var tokenIDs: [Int32] = []
+    private(set) var positions: [Int32] = []
+    private(set) var slots: [Int32] = []
+    private(set) var tables: [Int32] = []
+    /// `[rows]` first entry of `tables` of the row's sequence.
+    private(set) var tableStarts: [Int32] = []
+
+    var layerElements: Int { limits.blockCount * limits.blockSize * config.cacheWidth }
+
+    init(config: ModelConfig, limits: BackendLimits) throws(BackendError) {
+        self.config = config
+        self.limits = limits
+        func matrix(_ columns: Int) throws(BackendError) -> HostBuffer {
+            try HostBuffer(byteCount: limits.rowsMax * columns * 4, purpose: "activations")
+        }
+        let positions = limits.blockCount.multipliedReportingOverflow(by: limits.blockSize)
+        // Slots are 32-bit numbers.
+        guard !positions.overflow, positions.partialValue <= Int(Int32.max) else {
+            throw .unsupported("more than 2^31 cache positions: lower the number of KV blocks")
+        }
+        let cacheBytes = positions.partialValue.multipliedReportingOverflow(
+            by: config.layerCount * config.cacheWidth * 4)
+        guard !cacheBytes.overflow else {
+            throw .outOfMemory(bytes: .max, purpose: "the KV cache")
+        }
+        cache = try HostBuffer(byteCount: cacheBytes.partialValue, purpose: "the KV cache")
+        queryLatents = try matrix(config.queryRank ?? 0)
+        queries = try matrix(config.headCount * (config.nopeHeadSize + config.ropeHeadSize))
+        latents = try matrix(config.cacheWidth)
+        attended = try matrix(config.headCount * config.valueHeadSize)
+        headRows = try matrix(config.hiddenSize)
+        cosines = try matrix(config.ropeHeadSize / 2)
+        sines = try matrix(config.ropeHeadSize / 2)
+        rotary = RotaryFrequencies(config)
+    }
+
+    func begin(_ plan: StepPlan) {
+        precondition(plan.rowCount <= limits.rowsMax, "\(plan.rowCount) rows")
+        let slotCount = limits.blockCount * limits.blockSize
+        rows = plan.rowCount
+        tokenIDs = plan.tokenIDs
+        positions = plan.positions
+        slots = plan.slots
+        tables = plan.blockTables
+        for id in tokenIDs {
+            precondition(id >= 0 && Int(id) < config.vocabularySize, "token \(id)")
+        }
+        for slot in slots { precondition(slot >= 0 && Int(slot) < slotCount, "slot \(slot)") }
+        for block in tables {
+            precondition(block >= 0 && Int(block) < limits.blockCount, "block \(block)")
+        }
+        tableStarts.removeAll(keepingCapacity: true)
+        for entry in plan.entries {
+            precondition(entry.firstRow == tableStarts.count, "rows are not in order")
+            let end = entry.firstPosition + entry.rowCount
+            precondition(end <= entry.blockCount * limits.blockSize, "\(end) positions")
+            for _ in 0..<entry.rowCount { tableStarts.append(Int32(entry.firstBlock)) }
+        }
+        precondition(tableStarts.count == rows, "\(tableStarts.count) rows in entries of \(rows)")
+    }
+
+    /// The cache of one layer, `[blocks, blockSize, cacheWidth]`.
+    func cache(layer: Int) -> UnsafeMutablePointer<Float> {
+        precondition((0..<config.layerCount).contains(layer), "layer \(layer)")
+        return cache.pointer(to: Float.self) + layer * layerElements
+    }
+}
+
+/// Rotary frequencies, with YaRN's interpolation where the model has it, and what YaRN does to the
+/// magnitude and to the softmax. Source: YaRN (arXiv 2309.00071) section 3.2 and 3.4, with the
+/// parameters `mscale` and `mscale_all_dim` of DeepSeek's published code.
+struct RotaryFrequencies: Hashable {
+    /// `[rope / 2]` radians a position.
+    let frequencies: [Double]
+    /// Factor of cosines and sines.
+    let magnitude: Double
+    /// Factor of the attention scores: head size and YaRN.
+    let scoreScale: Double
+
+    init(_ config: ModelConfig) {
+        let size = config.ropeHeadSize
+        var frequencies = stride(from: 0, to: size, by: 2).map {
+            pow(config.ropeBase, -Double($0) / Double(size))
+        }
+        var magnitude = 1.0
+        var scoreScale = 1 / Double(config.nopeHeadSize + size).squareRoot()
+        if let yarn = config.yarn {
+            func dimension(rotations: Double) -> Double {
+                let turns = Double(yarn.originalPositionCount) / (rotations * 2 * Double.pi)
+                return Double(size) * log(turns) / (2 * log(config.ropeBase))
+            }
+            let low = max(dimension(rotations: yarn.betaFast).rounded(.down), 0)
+            let high = min(
+                dimension(rotations: yarn.betaSlow).rounded(.up), Double(size - 1))
+            for index in frequencies.indices {
+                let ramp = min(max((Double(index) - low) / max(high - low, 0.001), 0), 1)
+                frequencies[index] *= (1 - ramp) + ramp / yarn.factor
+            }
+            func scale(_ multiplier: Double) -> Double {
+                guard yarn.factor > 1, multiplier != 0 else { return 1 }
+                return 0.1 * multiplier * log(yarn.factor) + 1
+            }
+            let all = scale(yarn.magnitudeScaleAllDimensions)
+            magnitude = scale(yarn.magnitudeScale) / all
+            scoreScale *= all * all
+        }
+        self.frequencies = frequencies
+        self.magnitude = magnitude
+        self.scoreScale = scoreScale
+    }
+}
