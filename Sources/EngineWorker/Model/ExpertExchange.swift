@@ -1,0 +1,284 @@
+internal import Protocol
+
+/// The expert part of a MoE layer over all workers: rows go to the owners of their experts, come
+/// back unweighted, one for each assignment, and are summed by the source in the router's order.
+/// So a row's result has the same bits for every number of workers and every source rank.
+///
+/// A dispatch message is a header of four UInt32 (magic, rows, assignments, hidden size), the rows
+/// `[rows, hidden]` F32, and the assignments `[assignments, 2]` UInt32: row index, expert's
+/// index at its owner. A combine message is `[assignments, hidden]` F32. Messages are outside
+/// input: sizes and indices are checked before use.
+final class ExpertExchange {
+    static let magic: UInt32 = 0x5048_4c31
+    static let headerBytes = 16
+    static let assignmentBytes = 8
+
+    let placement: ExpertPlacement
+    private let collectives: any Collectives
+    private let hidden: Int
+    private let chosen: Int
+    private let outgoing: PeerBuffers
+    private let incoming: PeerBuffers
+    private let returning: PeerBuffers
+    private let results: PeerBuffers
+
+    /// By peer: assignments sent to it in this layer.
+    private var sentCounts: [Int]
+    /// By peer: where in its message the next row or assignment goes.
+    private var rowCounts: [Int]
+    private var lastRows: [Int]
+    /// `[rows * chosen]` place of each assignment among those sent to its owner.
+    private var places: [Int] = []
+    /// `[rows * chosen]` result of each assignment.
+    private var parts: [UnsafePointer<Float>] = []
+
+    private struct Assignment {
+        let expert: Int
+        let input: UnsafePointer<Float>
+        let output: UnsafeMutablePointer<Float>
+    }
+    private var assignments: [Assignment] = []
+    private var starts: [Int] = []
+    private var cursors: [Int] = []
+    private var inputs: [UnsafePointer<Float>] = []
+    private var outputs: [UnsafeMutablePointer<Float>] = []
+
+    init(
+        placement: ExpertPlacement, collectives: any Collectives, hidden: Int, chosen: Int
+    ) {
+        precondition(collectives.worldSize == placement.worldSize, "\(collectives.worldSize)")
+        precondition(collectives.rank == placement.rank, "rank \(collectives.rank)")
+        self.placement = placement
+        self.collectives = collectives
+        self.hidden = hidden
+        self.chosen = chosen
+        let peers = placement.worldSize
+        outgoing = PeerBuffers(peerCount: peers)
+        incoming = PeerBuffers(peerCount: peers)
+        returning = PeerBuffers(peerCount: peers)
+        results = PeerBuffers(peerCount: peers)
+        sentCounts = Array(repeating: 0, count: peers)
+        rowCounts = Array(repeating: 0, count: peers)
+        lastRows = Array(repeating: -1, count: peers)
+    }
+
+    /// Where and when a layer's messages belong.
+    struct Moment {
+        let view: UInt32
+        let tick: UInt64
+        let layer: Int
+        let deadline: Instant
+    }
+
+    /// - Parameters:
+    ///   - rows: `[rowCount, hidden]`
+    ///   - output: `[rowCount, hidden]`, may be the matrix behind `rows`.
+    func run(
+        _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices,
+        experts: ExpertsHandle, backend: any Backend, at moment: Moment,
+        into output: DeviceMatrix
+    ) throws(CollectiveError) {
+        if placement.worldSize == 1 {
+            assignLocally(rows, rowCount: rowCount, choices: choices)
+            compute(experts, backend)
+            collectLocally(rowCount: rowCount)
+        } else {
+            pack(rows, rowCount: rowCount, choices: choices)
+            let dispatch = OperationTag.dispatch(
+                view: moment.view, tick: moment.tick, layer: moment.layer)
+            try collectives.allToAll(
+                outgoing: outgoing, incoming: incoming, tag: dispatch, deadline: moment.deadline)
+            try unpack(experts: experts.count, tag: dispatch)
+            compute(experts, backend)
+            let combine = OperationTag.combine(
+                view: moment.view, tick: moment.tick, layer: moment.layer)
+            try collectives.allToAll(
+                outgoing: returning, incoming: results, tag: combine, deadline: moment.deadline)
+            try collect(rowCount: rowCount, choices: choices, tag: combine)
+        }
+        guard rowCount > 0 else { return }
+        parts.withUnsafeBufferPointer { parts in
+            guard let start = parts.baseAddress else { return }
+            backend.combine(start, choices, rows: rowCount, into: output)
+        }
+    }
+
+    // MARK: One worker
+
+    private func assignLocally(
+        _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices
+    ) {
+        let count = rowCount * chosen
+        results.setCount(count * hidden * 4, of: 0)
+        assignments.removeAll(keepingCapacity: true)
+        guard let start = results[0].baseAddress else { return }
+        let target = start.assumingMemoryBound(to: Float.self)
+        for index in 0..<count {
+            assignments.append(
+                Assignment(
+                    expert: Int(choices.experts[index]), input: rows + index / chosen * hidden,
+                    output: target + index * hidden))
+        }
+    }
+
+    private func collectLocally(rowCount: Int) {
+        parts.removeAll(keepingCapacity: true)
+        for assignment in assignments { parts.append(UnsafePointer(assignment.output)) }
+    }
+
+    // MARK: Source side
+
+    private func pack(_ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices) {
+        countOutgoing(rowCount: rowCount, choices: choices)
+        let peers = placement.worldSize
+        for peer in 0..<peers {
+            let assignmentStart = Self.headerBytes + rowCounts[peer] * hidden * 4
+            let total = assignmentStart + sentCounts[peer] * Self.assignmentBytes
+            outgoing.setCount(total, of: peer)
+            let header = [
+                Self.magic, UInt32(rowCounts[peer]), UInt32(sentCounts[peer]), UInt32(hidden),
+            ]
+            header.withUnsafeBytes { outgoing[peer].copyMemory(from: $0) }
+        }
+        let totals = rowCounts
+        for peer in 0..<peers {
+            (sentCounts[peer], rowCounts[peer], lastRows[peer]) = (0, 0, -1)
+        }
+        for row in 0..<rowCount {
+            for slot in 0..<chosen {
+                let expert = Int(choices.experts[row * chosen + slot])
+                let owner = placement.owner(of: expert)
+                let message = outgoing[owner]
+                if lastRows[owner] != row {
+                    let offset = Self.headerBytes + rowCounts[owner] * hidden * 4
+                    UnsafeMutableRawBufferPointer(rebasing: message[offset...]).copyMemory(
+                        from: UnsafeRawBufferPointer(start: rows + row * hidden, count: hidden * 4))
+                    rowCounts[owner] += 1
+                    lastRows[owner] = row
+                }
+                let base = Self.headerBytes + totals[owner] * hidden * 4
+                let offset = base + sentCounts[owner] * Self.assignmentBytes
+                let local = expert - placement.experts(of: owner).lowerBound
+                message.storeBytes(
+                    of: UInt32(rowCounts[owner] - 1), toByteOffset: offset, as: UInt32.self)
+                message.storeBytes(of: UInt32(local), toByteOffset: offset + 4, as: UInt32.self)
+                sentCounts[owner] += 1
+            }
+        }
+    }
+
+    private func countOutgoing(rowCount: Int, choices: RouterChoices) {
+        for peer in 0..<placement.worldSize {
+            (sentCounts[peer], rowCounts[peer], lastRows[peer]) = (0, 0, -1)
+        }
+        places.removeAll(keepingCapacity: true)
+        for index in 0..<(rowCount * chosen) {
+            let owner = placement.owner(of: Int(choices.experts[index]))
+            places.append(sentCounts[owner])
+            sentCounts[owner] += 1
+            if lastRows[owner] != index / chosen {
+                lastRows[owner] = index / chosen
+                rowCounts[owner] += 1
+            }
+        }
+    }
+
+    private func collect(
+        rowCount: Int, choices: RouterChoices, tag: OperationTag
+    ) throws(CollectiveError) {
+        for peer in 0..<placement.worldSize {
+            let expected = sentCounts[peer] * hidden * 4
+            guard results.count(of: peer) == expected else {
+                let found = results.count(of: peer)
+                throw .peerLost(
+                    peer: peer, tag: tag,
+                    reason: "it sent \(found) bytes of expert results instead of \(expected)")
+            }
+        }
+        parts.removeAll(keepingCapacity: true)
+        for index in 0..<(rowCount * chosen) {
+            let owner = placement.owner(of: Int(choices.experts[index]))
+            guard let start = results[owner].baseAddress else { continue }
+            let values = UnsafePointer(start.assumingMemoryBound(to: Float.self))
+            parts.append(values + places[index] * hidden)
+        }
+    }
+
+    // MARK: Owner side
+
+    private func unpack(experts: Int, tag: OperationTag) throws(CollectiveError) {
+        assignments.removeAll(keepingCapacity: true)
+        for peer in 0..<placement.worldSize {
+            let message = UnsafeRawBufferPointer(incoming[peer])
+            guard let header = Self.header(of: message, hidden: hidden) else {
+                throw .peerLost(
+                    peer: peer, tag: tag, reason: "its dispatch message is malformed")
+            }
+            returning.setCount(header.assignments * hidden * 4, of: peer)
+            guard let source = message.baseAddress, let target = returning[peer].baseAddress,
+                header.assignments > 0
+            else { continue }
+            let rows = (source + Self.headerBytes).assumingMemoryBound(to: Float.self)
+            let results = target.assumingMemoryBound(to: Float.self)
+            let base = Self.headerBytes + header.rows * hidden * 4
+            for index in 0..<header.assignments {
+                let offset = base + index * Self.assignmentBytes
+                let row = Int(message.load(fromByteOffset: offset, as: UInt32.self))
+                let expert = Int(message.load(fromByteOffset: offset + 4, as: UInt32.self))
+                guard row < header.rows, expert < experts else {
+                    let reason = "it asks for row \(row), expert \(expert) of \(experts)"
+                    throw .peerLost(peer: peer, tag: tag, reason: reason)
+                }
+                assignments.append(
+                    Assignment(
+                        expert: expert, input: rows + row * hidden,
+                        output: results + index * hidden))
+            }
+        }
+    }
+
+    /// Rows and assignments of a dispatch message, or nil when its size denies them.
+    static func header(
+        of message: UnsafeRawBufferPointer, hidden: Int
+    ) -> (rows: Int, assignments: Int)? {
+        guard message.count >= headerBytes else { return nil }
+        let words = (0..<4).map { message.load(fromByteOffset: $0 * 4, as: UInt32.self) }
+        guard words[0] == magic, words[3] == UInt32(hidden) else { return nil }
+        let (rows, assignments) = (Int(words[1]), Int(words[2]))
+        // 2^32 times sizes that the configuration bounds stay within 64 bits.
+        let expected = headerBytes + rows * hidden * 4 + assignments * assignmentBytes
+        return message.count == expected ? (rows, assignments) : nil
+    }
+
+    /// Sorts the assignments by expert, keeping their order within one, and runs the experts.
+    private func compute(_ experts: ExpertsHandle, _ backend: any Backend) {
+        guard !assignments.isEmpty, let any = assignments.first else { return }
+        starts.removeAll(keepingCapacity: true)
+        starts.append(contentsOf: repeatElement(0, count: experts.count + 1))
+        for assignment in assignments { starts[assignment.expert + 1] += 1 }
+        for expert in 0..<experts.count { starts[expert + 1] += starts[expert] }
+        cursors.removeAll(keepingCapacity: true)
+        cursors.append(contentsOf: starts)
+        inputs.removeAll(keepingCapacity: true)
+        outputs.removeAll(keepingCapacity: true)
+        inputs.append(contentsOf: repeatElement(any.input, count: assignments.count))
+        outputs.append(contentsOf: repeatElement(any.output, count: assignments.count))
+        for assignment in assignments {
+            let place = cursors[assignment.expert]
+            inputs[place] = assignment.input
+            outputs[place] = assignment.output
+            cursors[assignment.expert] += 1
+        }
+        starts.withUnsafeBufferPointer { starts in
+            inputs.withUnsafeBufferPointer { inputs in
+                outputs.withUnsafeBufferPointer { outputs in
+                    guard let starts = starts.baseAddress, let inputs = inputs.baseAddress,
+                        let outputs = outputs.baseAddress
+                    else { return }
+                    backend.expertMLP(
+                        experts, ExpertBatch(starts: starts, inputs: inputs, outputs: outputs))
+                }
+            }
+        }
+    }
+}

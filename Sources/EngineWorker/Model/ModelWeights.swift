@@ -1,0 +1,26 @@
+/// Handles to the weights of one model, by layer.
+struct ModelWeights {
+    struct Layer {
+        let inputNorm: NormWeights
+        let attention: AttentionWeights
+        let postNorm: NormWeights
+        let feedForward: FeedForward
+    }
+
+    enum FeedForward {
+        case dense(MLPWeights)
+        case experts(MoE)
+    }
+
+    struct MoE {
+        let router: RouterWeights
+        /// Those of this worker only.
+        let experts: ExpertsHandle
+        let shared: MLPWeights?
+    }
+
+    let embedding: LinearHandle
+    let layers: [Layer]
+    let finalNorm: NormWeights
+    let head: LinearHandle
+}

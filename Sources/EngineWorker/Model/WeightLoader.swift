@@ -1,0 +1,220 @@
+/// Reads a checkpoint into a backend: names and shapes of tensors are known here and nowhere else.
+///
+/// Multi-token-prediction layers (index at and above the number of layers) are left alone.
+/// Source of the names: the published DeepSeek-V3 checkpoint and msmodelslim's W8A8 export.
+struct WeightLoader {
+    /// DeepSeek's code fixes this one, whatever `rms_norm_eps` says.
+    static let latentNormEpsilon: Float = 1e-6
+
+    let checkpoint: Checkpoint
+    let quantization: QuantizationMap
+    let backend: any Backend
+    let experts: Range<Int>
+    let progress: (LoadProgress) -> Void
+    private let bytesTotal: Int
+    private var bytesDone = 0
+
+    init(
+        checkpoint: Checkpoint, backend: any Backend, experts: Range<Int>,
+        progress: @escaping (LoadProgress) -> Void
+    ) throws(ModelLoadError) {
+        self.checkpoint = checkpoint
+        self.backend = backend
+        self.experts = experts
+        self.progress = progress
+        do {
+            quantization = try QuantizationMap(folder: checkpoint.folder)
+        } catch {
+            throw .checkpoint(error)
+        }
+        let layerCount = checkpoint.config.layerCount
+        bytesTotal = checkpoint.byteCount { name in
+            let parts = name.split(separator: ".")
+            guard parts.count > 3, parts[1] == "layers" else { return true }
+            guard let layer = Int(parts[2]), layer < layerCount else { return false }
+            guard parts.count > 5, parts[4] == "experts" else { return true }
+            return Int(parts[5]).map(experts.contains) ?? false
+        }
+    }
+
+    mutating func load() throws(ModelLoadError) -> ModelWeights {
+        let config = checkpoint.config
+        progress(LoadProgress(bytesDone: 0, bytesTotal: bytesTotal))
+        let vocabulary = config.vocabularySize
+        let embedding = try dense(
+            "model.embed_tokens.weight", outputs: vocabulary, inputs: config.hiddenSize)
+        var layers: [ModelWeights.Layer] = []
+        for index in 0..<config.layerCount { layers.append(try layer(index)) }
+        let weights = ModelWeights(
+            embedding: embedding,
+            layers: layers,
+            finalNorm: try norm(
+                "model.norm", count: config.hiddenSize, epsilon: Float(config.normEpsilon)),
+            head: try dense(
+                "lm_head.weight", outputs: vocabulary, inputs: config.hiddenSize))
+        progress(LoadProgress(bytesDone: bytesTotal, bytesTotal: bytesTotal))
+        return weights
+    }
+
+    private mutating func layer(_ index: Int) throws(ModelLoadError) -> ModelWeights.Layer {
+        let config = checkpoint.config
+        let (prefix, hidden) = ("model.layers.\(index)", config.hiddenSize)
+        let epsilon = Float(config.normEpsilon)
+        let feedForward: ModelWeights.FeedForward
+        if index < config.denseLayerCount {
+            feedForward = .dense(try mlp("\(prefix).mlp", inner: config.innerSize))
+        } else {
+            feedForward = .experts(try moe("\(prefix).mlp"))
+        }
+        return ModelWeights.Layer(
+            inputNorm: try norm("\(prefix).input_layernorm", count: hidden, epsilon: epsilon),
+            attention: try attention("\(prefix).self_attn"),
+            postNorm: try norm(
+                "\(prefix).post_attention_layernorm", count: hidden, epsilon: epsilon),
+            feedForward: feedForward)
+    }
+
+    private mutating func attention(_ prefix: String) throws(ModelLoadError) -> AttentionWeights {
+        let config = checkpoint.config
+        let (hidden, epsilon) = (config.hiddenSize, Self.latentNormEpsilon)
+        let queryOutputs = config.headCount * (config.nopeHeadSize + config.ropeHeadSize)
+        var queryDown: LinearHandle?
+        var queryNorm: NormWeights?
+        let queryUp: LinearHandle
+        if let rank = config.queryRank {
+            queryDown = try linear("\(prefix).q_a_proj", outputs: rank, inputs: hidden)
+            queryNorm = try norm("\(prefix).q_a_layernorm", count: rank, epsilon: epsilon)
+            queryUp = try linear("\(prefix).q_b_proj", outputs: queryOutputs, inputs: rank)
+        } else {
+            queryUp = try linear("\(prefix).q_proj", outputs: queryOutputs, inputs: hidden)
+        }
+        let keyValue = "\(prefix).kv_b_proj"
+        guard
+            try read({ () throws(CheckpointError) in try quantization.kind(of: keyValue) })
+                == .float
+        else {
+            let remedy = "use a checkpoint that leaves it FLOAT, as msmodelslim's recipes do"
+            throw .checkpoint(
+                .unsupported(
+                    path: quantization.path, feature: "an int8 \(keyValue)", remedy: remedy))
+        }
+        return AttentionWeights(
+            queryDown: queryDown,
+            queryNorm: queryNorm,
+            queryUp: queryUp,
+            latentDown: try linear(
+                "\(prefix).kv_a_proj_with_mqa", outputs: config.cacheWidth, inputs: hidden),
+            latentNorm: try norm(
+                "\(prefix).kv_a_layernorm", count: config.latentRank, epsilon: epsilon),
+            keyValueUp: try linear(
+                keyValue,
+                outputs: config.headCount * (config.nopeHeadSize + config.valueHeadSize),
+                inputs: config.latentRank),
+            output: try linear(
+                "\(prefix).o_proj", outputs: hidden,
+                inputs: config.headCount * config.valueHeadSize))
+    }
+
+    private mutating func moe(_ prefix: String) throws(ModelLoadError) -> ModelWeights.MoE {
+        let config = checkpoint.config
+        let router = RouterWeights(
+            gate: try dense(
+                "\(prefix).gate.weight", outputs: config.expertCount, inputs: config.hiddenSize),
+            bias: try vector(
+                "\(prefix).gate.e_score_correction_bias", count: config.expertCount))
+        var owned: [MLPWeights] = []
+        for expert in experts {
+            owned.append(try mlp("\(prefix).experts.\(expert)", inner: config.expertInnerSize))
+        }
+        var shared: MLPWeights?
+        if config.sharedExpertCount > 0 {
+            let inner = config.expertInnerSize * config.sharedExpertCount
+            shared = try mlp("\(prefix).shared_experts", inner: inner)
+        }
+        let table = owned
+        return ModelWeights.MoE(
+            router: router,
+            experts: try store { () throws(BackendError) in try backend.loadExperts(table) },
+            shared: shared)
+    }
+
+    private mutating func mlp(
+        _ prefix: String, inner: Int
+    ) throws(ModelLoadError) -> MLPWeights {
+        let hidden = checkpoint.config.hiddenSize
+        return MLPWeights(
+            gate: try linear("\(prefix).gate_proj", outputs: inner, inputs: hidden),
+            up: try linear("\(prefix).up_proj", outputs: inner, inputs: hidden),
+            down: try linear("\(prefix).down_proj", outputs: hidden, inputs: inner))
+    }
+
+    private mutating func norm(
+        _ module: String, count: Int, epsilon: Float
+    ) throws(ModelLoadError) -> NormWeights {
+        let hasBias = checkpoint.optionalTensor(module + ".bias") != nil
+        return NormWeights(
+            weight: try vector(module + ".weight", count: count),
+            bias: hasBias ? try vector(module + ".bias", count: count) : nil,
+            epsilon: epsilon)
+    }
+
+    private mutating func vector(
+        _ name: String, count: Int
+    ) throws(ModelLoadError) -> VectorHandle {
+        let values = try read { () throws(CheckpointError) in
+            try checkpoint.floats(name, count: count)
+        }
+        report(values.count * 4)
+        return try store { () throws(BackendError) in try backend.loadVector(values) }
+    }
+
+    /// A matrix that is never quantised.
+    private mutating func dense(
+        _ name: String, outputs: Int, inputs: Int
+    ) throws(ModelLoadError) -> LinearHandle {
+        let tensor = try read { () throws(CheckpointError) in
+            try checkpoint.tensor(name, shape: [outputs, inputs], types: [.bf16, .f32, .f16])
+        }
+        return try load(.dense(tensor), byteCount: tensor.bytes.count)
+    }
+
+    private mutating func linear(
+        _ module: String, outputs: Int, inputs: Int
+    ) throws(ModelLoadError) -> LinearHandle {
+        let shape = [outputs, inputs]
+        let source = try read { () throws(CheckpointError) in
+            switch try quantization.kind(of: module) {
+            case .float: try checkpoint.floatLinear(module, shape: shape)
+            case .staticInt8: try checkpoint.staticLinear(module, shape: shape)
+            case .dynamicInt8: try checkpoint.dynamicLinear(module, shape: shape)
+            }
+        }
+        let tensor = checkpoint.optionalTensor(module + ".weight")
+        return try load(source, byteCount: tensor?.bytes.count ?? 0)
+    }
+
+    private mutating func load(
+        _ source: LinearSource, byteCount: Int
+    ) throws(ModelLoadError) -> LinearHandle {
+        let handle = try store { () throws(BackendError) in try backend.loadLinear(source) }
+        report(byteCount)
+        return handle
+    }
+
+    private mutating func report(_ byteCount: Int) {
+        bytesDone = min(bytesDone + byteCount, bytesTotal)
+        progress(LoadProgress(bytesDone: bytesDone, bytesTotal: bytesTotal))
+    }
+
+    private func read<Result>(
+        _ body: () throws(CheckpointError) -> Result
+    ) throws(ModelLoadError) -> Result {
+        do { return try body() } catch { throw .checkpoint(error) }
+    }
+
+    private func store<Result>(
+        _ body: () throws(BackendError) -> Result
+    ) throws(ModelLoadError) -> Result {
+        do { return try body() } catch { throw .backend(error) }
+    }
+}

@@ -1,0 +1,56 @@
+import Testing
+
+@testable import EngineWorker
+
+/// The same request has the same bits in every circumstance.
+@Suite(.serialized) struct InvarianceTests {
+    static let models = ["tiny-random", "tiny-w8a8", "demo-bf16"]
+
+    @Test(arguments: models, [CPUBackend.KernelLevel.reference, .avx2, .best])
+    func chunksOfAPromptDoNotChangeBits(name: String, kernels: CPUBackend.KernelLevel) throws {
+        guard kernels.isAvailable else { return }
+        let driver = try Driver(name, kernels: kernels)
+        let prompt = try Fixtures.prompts(name)[7]
+        let whole = bits(try driver.logits(of: prompt))
+        // 1 is decoding: every token in a step of its own.
+        for chunk in [1, 3, 16, 17] {
+            #expect(bits(try driver.logits(of: prompt, chunk: chunk)) == whole, "chunk \(chunk)")
+        }
+    }
+
+    @Test(arguments: models)
+    func blockSizesAndThreadsDoNotChangeBits(name: String) throws {
+        let prompt = try Fixtures.prompts(name)[9]
+        let expected = bits(try Driver(name, threads: 1, blockSize: 16).logits(of: prompt))
+        for (threads, blockSize) in [(2, 16), (3, 1), (2, 7), (1, 64), (4, 128)] {
+            let driver = try Driver(name, threads: threads, blockSize: blockSize)
+            #expect(bits(try driver.logits(of: prompt)) == expected, "\(threads) \(blockSize)")
+        }
+    }
+
+    @Test(arguments: models, [CPUBackend.KernelLevel.avx2, .best])
+    func otherRequestsDoNotChangeBits(name: String, kernels: CPUBackend.KernelLevel) throws {
+        guard kernels.isAvailable else { return }
+        let driver = try Driver(name, kernels: kernels)
+        let prompts = try Fixtures.prompts(name)
+        let alone = bits(try driver.logits(of: prompts[7]))
+        // A decode row before it, and prompts of several lengths around it.
+        _ = try driver.run([Driver.Part(sequence: 1, tokens: prompts[6])])
+        let next = [Int32](arrayLiteral: 5)
+        let rows = try driver.run([
+            Driver.Part(sequence: 1, tokens: next, firstPosition: prompts[6].count),
+            Driver.Part(sequence: 2, tokens: prompts[4]),
+            Driver.Part(sequence: 3, tokens: prompts[7], allLogits: true),
+            Driver.Part(sequence: 4, tokens: prompts[9]),
+        ])
+        let together = bits(Array(rows[2..<(2 + prompts[7].count)]))
+        #expect(together == alone)
+    }
+
+    @Test func repeatedStepsGiveTheSameBits() throws {
+        let driver = try Driver("tiny-random", threads: 4)
+        let prompt = try Fixtures.prompts("tiny-random")[10]
+        let first = bits(try driver.logits(of: prompt))
+        for _ in 0..<5 { #expect(bits(try driver.logits(of: prompt)) == first) }
+    }
+}
