@@ -38,6 +38,7 @@ let package = Package(
 
         // C and C++ of our own: generated code, shims and kernels.
         .target(name: "CLinux", cSettings: cSettings),
+        .target(name: "CSharedRing", cSettings: cSettings),
         .target(
             name: "CProtocol",
             dependencies: ["CProtobufC"],
@@ -102,7 +103,9 @@ let package = Package(
         ),
         .target(
             name: "EngineWorker",
-            dependencies: ["Protocol", "DaemonRuntime", "CLinux", "CUCX", "CKernels"],
+            dependencies: [
+                "Protocol", "DaemonRuntime", "CLinux", "CSharedRing", "CUCX", "CKernels",
+            ],
             exclude: ["Daemon"],
             swiftSettings: swiftSettings
         ),
