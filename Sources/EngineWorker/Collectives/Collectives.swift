@@ -7,11 +7,17 @@ public import Protocol
 /// ``CollectiveError/mismatch(peer:expected:received:)`` at once, instead of computing with the
 /// wrong bytes. Every operation has a deadline; what is missing at the deadline is named.
 ///
+/// After an error the group is finished: streams may have stopped in the middle of a message, so
+/// every later operation throws the same error. The buffers given to the failed operation are not
+/// touched any more once it has thrown.
+///
 /// Not thread-safe: one thread (the engine's) issues all operations.
 public protocol Collectives: AnyObject {
     /// This worker's index in the group, `0 ..< worldSize`.
     var rank: Int { get }
     var worldSize: Int { get }
+    /// What was sent, received and waited for since the group was made.
+    var statistics: CollectiveStatistics { get }
 
     /// Every worker contributes `send.count` bytes; `receive` gets `worldSize * send.count`, in
     /// rank order, this worker's own part included. `send.count` is the same on every worker and
@@ -32,6 +38,10 @@ public protocol Collectives: AnyObject {
         tag: OperationTag,
         deadline: Instant
     ) throws(CollectiveError)
+}
+
+extension Collectives {
+    public var statistics: CollectiveStatistics { CollectiveStatistics(worldSize: worldSize) }
 }
 
 /// Names one collective operation; equal on all workers that take part in it.
