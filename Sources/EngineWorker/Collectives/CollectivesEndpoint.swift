@@ -17,6 +17,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
     public let address: [UInt8]
 
     private var inbox: SharedMemoryInbox?
+    private var worker: UCXWorker?
     private var group: (any ExchangingCollectives)?
     private var isSpent = false
 
@@ -32,16 +33,20 @@ public final class CollectivesEndpoint: @unchecked Sendable {
             "a group of up to \(worldSizeMax) workers")
         self.kind = kind
         self.options = options
-        let inbox = try SharedMemoryInbox(
-            ringCount: worldSizeMax, ringBytes: options.ringBytes, incarnation: incarnation)
-        self.inbox = inbox
-        let memory = SharedMemoryAddress(
-            pid: getpid(), fd: inbox.fd, byteCount: inbox.byteCount, key: inbox.key,
-            incarnation: incarnation)
+        let host = try HostIdentity.current()
+        var memory: SharedMemoryAddress?
+        if kind != .ucx {
+            let inbox = try SharedMemoryInbox(
+                ringCount: worldSizeMax, ringBytes: options.ringBytes, incarnation: incarnation)
+            memory = SharedMemoryAddress(
+                pid: getpid(), fd: inbox.fd, byteCount: inbox.byteCount, key: inbox.key,
+                incarnation: incarnation)
+            self.inbox = inbox
+        }
+        if kind != .sharedMemory { worker = try UCXWorker(options: options) }
         address =
             WorkerAddress(
-                requestedKind: kind, host: try HostIdentity.current(), sharedMemory: memory,
-                ucx: []
+                requestedKind: kind, host: host, sharedMemory: memory, ucx: worker?.address ?? []
             ).blob
     }
 
@@ -86,15 +91,26 @@ public final class CollectivesEndpoint: @unchecked Sendable {
         group?.close()
         group = nil
         inbox = nil
+        worker = nil
     }
 
     private func makeGroup(
         _ chosen: CollectivesKind, rank: Int, addresses: [WorkerAddress]
     ) throws(CollectiveError) -> any ExchangingCollectives {
-        guard let inbox else { throw .setup(reason: "the endpoint was closed") }
-        return try SharedMemoryCollectives(
-            rank: rank, addresses: addresses.compactMap(\.sharedMemory), inbox: inbox,
-            options: options)
+        switch chosen {
+        case .sharedMemory:
+            guard let inbox else { throw .setup(reason: "the endpoint was closed") }
+            // What only the other transport needs is given back now.
+            worker = nil
+            return try SharedMemoryCollectives(
+                rank: rank, addresses: addresses.compactMap(\.sharedMemory), inbox: inbox,
+                options: options)
+        case .ucx, .automatic:
+            guard let worker else { throw .setup(reason: "the endpoint was closed") }
+            inbox = nil
+            return try UCXCollectives(
+                rank: rank, addresses: addresses, worker: worker, options: options)
+        }
     }
 
     /// The first operation: proves that every pair works and that all have the same addresses.
@@ -134,11 +150,17 @@ enum GroupKind {
             }
         }
         let isOneHost = addresses.allSatisfy { $0.host == first.host && $0.sharedMemory != nil }
-        guard isOneHost else {
+        let haveUCX = addresses.allSatisfy { !$0.ucx.isEmpty }
+        switch first.requestedKind {
+        case .sharedMemory, .automatic:
+            if isOneHost { return .sharedMemory }
+            if first.requestedKind == .automatic, haveUCX { return .ucx }
             throw .setup(
                 reason: "shared memory needs all workers on one host, in one process namespace "
-                    + "and under one user")
+                    + "and under one user; set automatic or ucx")
+        case .ucx:
+            guard haveUCX else { throw .setup(reason: "a worker has published no UCX address") }
+            return .ucx
         }
-        return .sharedMemory
     }
 }

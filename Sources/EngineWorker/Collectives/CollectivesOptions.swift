@@ -1,9 +1,14 @@
+internal import CSharedRing
 public import Protocol
 
 /// Which transport a group uses.
 public enum CollectivesKind: UInt8, Hashable, Sendable, CaseIterable {
     /// Between the processes of one user on one host.
     case sharedMemory = 1
+    /// Between any processes that a network joins.
+    case ucx = 2
+    /// Shared memory if all members can reach each other's, UCX otherwise.
+    case automatic = 3
 }
 
 /// Settings of a ``CollectivesEndpoint``; all members of a group use the same.
@@ -21,7 +26,17 @@ public struct CollectivesOptions: Hashable, Sendable {
     /// Larger messages are refused by sender and receiver.
     public var messageBytesMax = CollectiveLimits.messageBytesMax
 
+    /// The network device that UCX uses, such as `eth0` or `mlx5_0:1`; `nil` leaves it to
+    /// `UCX_NET_DEVICES` or UCX.
+    public var networkDevice: String?
+    /// UCX transports, such as `tcp,self`; `nil` leaves them to `UCX_TLS` or UCX.
+    public var transports: String?
+
     public static let spinDefault = Interval(nanoseconds: 50_000)
 
     public init() {}
+
+    static func spinDefault(workersOnHost: Int) -> Interval {
+        workersOnHost <= Int(csr_processor_count()) ? spinDefault : .zero
+    }
 }

@@ -59,8 +59,7 @@ final class SharedMemoryCollectives: ExchangingCollectives {
         statistics = CollectiveStatistics(worldSize: addresses.count)
         self.inbox = inbox
         livenessInterval = options.livenessInterval
-        let fits = addresses.count <= Int(csr_processor_count())
-        spin = options.spin ?? (fits ? CollectivesOptions.spinDefault : .zero)
+        spin = options.spin ?? CollectivesOptions.spinDefault(workersOnHost: addresses.count)
         lanes = []
         for (peer, address) in addresses.enumerated() where peer != rank {
             let link: SharedMemoryPeer

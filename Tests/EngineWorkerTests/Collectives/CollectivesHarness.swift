@@ -6,11 +6,13 @@ import Protocol
 
 /// N ranks on N threads of this process, each with its own endpoint.
 enum CollectivesHarness {
+    static let transports: [CollectivesKind] = [.sharedMemory, .ucx]
     typealias Body = @Sendable (any Collectives) throws -> Void
 
     static func options(_ kind: CollectivesKind) -> CollectivesOptions {
         var options = CollectivesOptions()
         options.ringBytes = 16 * 1024
+        options.transports = "tcp,self"
         return options
     }
 

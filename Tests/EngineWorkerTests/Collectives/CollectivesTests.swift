@@ -6,14 +6,14 @@ import Testing
 @testable import EngineWorker
 
 @Suite(.serialized) struct CollectivesTests {
-    static let cases = CollectivesKind.allCases.flatMap { kind in
+    static let cases = CollectivesHarness.transports.flatMap { kind in
         [2, 3, 4].map { (kind, $0) }
     }
 
     @Test(arguments: cases)
     func gathersBringEveryPartToEveryRank(kind: CollectivesKind, worldSize: Int) throws {
         let endpoints = try CollectivesHarness.endpoints(kind, worldSize)
-        defer { endpoints.forEach { $0.close() } }
+        defer { for endpoint in endpoints { endpoint.close() } }
         let outcomes = CollectivesHarness.run(endpoints) { group in
             for (tick, byteCount) in [0, 1, 7, 64, 96, 4096].enumerated() {
                 try group.gatherPatterns(
@@ -27,7 +27,7 @@ import Testing
     @Test(arguments: cases)
     func messagesOfAnySizeReachTheirPeers(kind: CollectivesKind, worldSize: Int) throws {
         let endpoints = try CollectivesHarness.endpoints(kind, worldSize)
-        defer { endpoints.forEach { $0.close() } }
+        defer { for endpoint in endpoints { endpoint.close() } }
         let outcomes = CollectivesHarness.run(endpoints) { group in
             let outgoing = PeerBuffers(peerCount: worldSize)
             let incoming = PeerBuffers(peerCount: worldSize)
@@ -50,7 +50,7 @@ import Testing
         let seed = MonotonicClock.randomUInt64()
         print("randomTrafficArrivesUnchanged \(kind) \(worldSize): seed \(seed)")
         let endpoints = try CollectivesHarness.endpoints(kind, worldSize)
-        defer { endpoints.forEach { $0.close() } }
+        defer { for endpoint in endpoints { endpoint.close() } }
         let outcomes = CollectivesHarness.run(endpoints) { group in
             let outgoing = PeerBuffers(peerCount: worldSize)
             let incoming = PeerBuffers(peerCount: worldSize)
@@ -71,10 +71,10 @@ import Testing
         for outcome in outcomes { #expect(outcome == nil, "seed \(seed)") }
     }
 
-    @Test(arguments: CollectivesKind.allCases)
+    @Test(arguments: CollectivesHarness.transports)
     func statisticsCountPayloadAndNameTheLatePeer(kind: CollectivesKind) throws {
         let endpoints = try CollectivesHarness.endpoints(kind, 2)
-        defer { endpoints.forEach { $0.close() } }
+        defer { for endpoint in endpoints { endpoint.close() } }
         let outcomes = CollectivesHarness.run(endpoints) { group in
             try group.gatherPatterns(
                 tick: 1, byteCount: 100, deadline: CollectivesHarness.deadline())
@@ -88,11 +88,11 @@ import Testing
         for outcome in outcomes { #expect(outcome == nil) }
     }
 
-    @Test(arguments: CollectivesKind.allCases)
+    @Test(arguments: CollectivesHarness.transports)
     func printsTheLatencyOfASmallGather(kind: CollectivesKind) throws {
         let endpoints = try CollectivesHarness.endpoints(
-            kind, 2, options: CollectivesOptions())
-        defer { endpoints.forEach { $0.close() } }
+            kind, 2)
+        defer { for endpoint in endpoints { endpoint.close() } }
         let outcomes = CollectivesHarness.run(endpoints) { group in
             let send = [UInt8](repeating: 1, count: 64)
             var receive = [UInt8](repeating: 0, count: 128)
