@@ -214,14 +214,13 @@ extension Heartbeat {
             throw .invalid(message: "Heartbeat", field: "stage", value: "\(message.stage)")
         }
         guard let load = message.load else { throw .missingBody(message: "Heartbeat.load") }
+        let product = Int64(clamping: message.tick_age_milliseconds)
+            .multipliedReportingOverflow(by: 1_000_000)
         self.init(
             stage: stage,
             percent: message.percent,
             load: try RankLoad(load.pointee),
             tickAge: Interval(
-                nanoseconds: Int64(clamping: message.tick_age_milliseconds)
-                    .multipliedReportingOverflow(
-                        by: 1_000_000
-                    ).partialValue))
+                nanoseconds: product.overflow ? .max : product.partialValue))
     }
 }
