@@ -116,11 +116,15 @@ let package = Package(
             swiftSettings: swiftSettings
         ),
 
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: swiftSettings),
         .testTarget(
-            name: "ProtocolTests", dependencies: ["Protocol"], swiftSettings: swiftSettings),
+            name: "ProtocolTests",
+            dependencies: ["Protocol", "TestSupport"],
+            swiftSettings: swiftSettings
+        ),
         .testTarget(
             name: "DaemonRuntimeTests",
-            dependencies: ["DaemonRuntime", "Protocol"],
+            dependencies: ["DaemonRuntime", "Protocol", "CZeroMQ", "TestSupport"],
             swiftSettings: swiftSettings
         ),
         .testTarget(
@@ -130,7 +134,7 @@ let package = Package(
         ),
         .testTarget(
             name: "CoordinatorTests",
-            dependencies: ["Coordinator", "DaemonRuntime", "Protocol"],
+            dependencies: ["Coordinator", "DaemonRuntime", "Protocol", "TestSupport"],
             swiftSettings: swiftSettings
         ),
         .testTarget(
@@ -141,6 +145,12 @@ let package = Package(
         .testTarget(
             name: "IntegrationTests",
             dependencies: ["DaemonRuntime", "Protocol", "CLinux"],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "SimulationTests",
+            dependencies: ["Coordinator", "EngineWorker", "Protocol", "TestSupport"],
+            path: "Tests/Simulation",
             swiftSettings: swiftSettings
         ),
         .testTarget(name: "TidyTests", swiftSettings: swiftSettings),

@@ -1,0 +1,74 @@
+import Protocol
+import Testing
+
+@Suite struct LeaderMessageTests {
+    @Test(arguments: LeaderFrames.all)
+    func aFrameIsWrittenAndReadAsInVersionOne(golden: GoldenFrame<LeaderMessage>) {
+        FrameChecks.expectGolden(golden)
+    }
+
+    @Test(arguments: LeaderFrames.all)
+    func noTruncationOrBitFlipCrashesTheDecoder(golden: GoldenFrame<LeaderMessage>) {
+        FrameChecks.expectEveryDamageIsHandled(golden)
+    }
+
+    @Test func noiseNeverCrashesTheDecoder() {
+        FrameChecks.expectNoiseIsHandled(LeaderFrames.all, rounds: 3000)
+    }
+
+    @Test func aFrameAboveTheLimitIsRefusedUnread() {
+        let limit = CodecLimits.leaderMessageBytesMax
+        // Not touched before it is refused, so its pages cost nothing.
+        let frame = UnsafeMutableRawBufferPointer.allocate(byteCount: limit + 1, alignment: 1)
+        defer { frame.deallocate() }
+        #expect(
+            throws: CodecError.tooLarge(
+                message: "LeaderMessage", byteCount: limit + 1, limit: limit)
+        ) {
+            try LeaderMessage.decode(UnsafeRawBufferPointer(frame))
+        }
+    }
+
+    @Test func aMessageWithoutBodyOrLoadIsRefused() {
+        let missing = CodecError.missingBody(message: "LeaderMessage")
+        #expect(LeaderMessage.decode([]) == .failure(missing))
+        #expect(LeaderMessage.decode(Wire.message(99, [])) == .failure(missing))
+        #expect(LeaderMessage.decode(Wire.message(2, [])) == .failure(missing))
+    }
+
+    @Test(arguments: [5, 99, 256, 257, 0xFFFF_FFFF] as [UInt64])
+    func anUnknownFinishReasonIsRefused(reason: UInt64) {
+        let output = Wire.message(1, Wire.integer(5, reason))
+        #expect(
+            LeaderMessage.decode(Wire.message(2, output + Wire.message(2, [])))
+                == .failure(
+                    .invalid(message: "Output", field: "finish_reason", value: "\(reason)")))
+    }
+
+    @Test(arguments: FinishReason.allCases)
+    func everyFinishReasonArrives(reason: FinishReason) {
+        let output = RequestOutput(requestID: RequestID(rawValue: 1), finishReason: reason)
+        let message = LeaderMessage.outputs([output], load: RankLoad())
+        #expect(LeaderMessage.decode(message.encoded()) == .success(message))
+    }
+
+    @Test func aNegativeStopTokenIsRefused() {
+        let output = Wire.message(1, Wire.integer(6, UInt64(bitPattern: -1)))
+        #expect(
+            LeaderMessage.decode(Wire.message(2, output + Wire.message(2, [])))
+                == .failure(.invalid(message: "Output", field: "stop_token_id", value: "-1")))
+    }
+
+    @Test(arguments: [0, 6, 99] as [UInt64])
+    func anUnknownRejectionIsRefused(reason: UInt64) {
+        #expect(
+            LeaderMessage.decode(Wire.message(3, Wire.integer(2, reason)))
+                == .failure(.invalid(message: "Rejected", field: "reason", value: "\(reason)")))
+    }
+
+    @Test(arguments: RejectionReason.allCases)
+    func everyRejectionArrives(reason: RejectionReason) {
+        let message = LeaderMessage.rejected(RequestID(rawValue: 3), reason: reason, text: "full")
+        #expect(LeaderMessage.decode(message.encoded()) == .success(message))
+    }
+}
