@@ -134,9 +134,6 @@ struct CoordinatorCore {
             return [.warn(text), .send(identity, .refuse(refusal))]
         case .admit(let peer, let replaced):
             var actions: [Action] = []
-            if let replaced, replaced.identity != identity {
-                actions += onLost(replaced, "\(replaced.description) was replaced", at: now)
-            }
             let tensorParallelSize = settings.tensorParallelSize
             let configuration = AssignedConfiguration(
                 worker: peer.worker,
@@ -146,7 +143,16 @@ struct CoordinatorCore {
                 lease: settings.lease,
                 readyDeadline: deadline.map { $0 - now } ?? settings.readyTimeout)
             actions.append(.log("\(peer.description) said HELLO"))
+            // First of all, so that a peer knows who it is before it hears of a view.
             actions.append(.send(identity, .config(configuration)))
+            if let replaced {
+                let isOther = replaced.identity != identity
+                // The same process in a view that still stands has lost its part of it.
+                if isOther || view.state != .retired {
+                    let what = isOther ? "was replaced" : "said HELLO again"
+                    actions += onLost(replaced, "\(replaced.description) \(what)", at: now)
+                }
+            }
             if peer.role == .gateway { actions.append(.send(identity, .view(describedView()))) }
             return actions + statusIfChanged()
         }
