@@ -16,7 +16,9 @@ enum Rendezvous {
         var members: [Member] = []
         var reference: (worker: UInt32, digest: String)?
         for peer in workers {
-            guard let ready = peer.ready else { return .incomplete }
+            // Of two models the later READY is refused, so those that are there are compared even
+            // while others are loading.
+            guard let ready = peer.ready else { continue }
             if let reference, reference.digest != ready.modelDigest {
                 return .otherModel(
                     worker: peer.worker,
