@@ -113,7 +113,7 @@ struct Membership {
             guard let peer = workers.first(where: { $0.worker == index }) else {
                 return "worker \(index) has not said HELLO"
             }
-            return peer.ready == nil ? peer.description : nil
+            return peer.ready == nil ? peer.missingDescription : nil
         }
     }
 

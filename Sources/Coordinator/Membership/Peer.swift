@@ -36,18 +36,17 @@ struct Peer: Equatable {
         }
     }
 
-    /// For people: where it runs and what it does.
+    /// For people: which one it is and where it runs.
     var description: String {
         switch role {
-        case .gateway:
-            return "gateway on \(node)"
-        case .worker:
-            var text = "worker \(worker) (node \(node), device \(device))"
-            if ready == nil {
-                let loading = reported.map { $0.stage == .loading ? " \($0.percent) %" : "" } ?? ""
-                text += " is loading the model\(loading)"
-            }
-            return text
+        case .gateway: "gateway on \(node)"
+        case .worker: "worker \(worker) (node \(node), device \(device))"
         }
+    }
+
+    /// Why a worker that is not ready is waited for.
+    var missingDescription: String {
+        guard let reported, reported.stage == .loading else { return "\(description) is not ready" }
+        return "\(description) is loading the model, \(reported.percent) %"
     }
 }

@@ -33,6 +33,7 @@ public final class ControlLink {
     private var lastComplaint = MonotonicClock.now()
     private var lastHeard: Instant?
     private var coordinatorIsSilent = false
+    private var hasLeft = false
 
     /// The view that this process is in, stamped on its messages.
     public var view: UInt32 = 0
@@ -76,9 +77,17 @@ public final class ControlLink {
         return socket.send(message.encoded()) == .sent
     }
 
+    /// Says that this process goes, and nothing after it.
+    public func leave(_ reason: String) {
+        guard !hasLeft else { return }
+        send(.leave(reason: reason))
+        hasLeft = true
+    }
+
     public func close() { socket.detach() }
 
     private func sayHello() {
+        if hasLeft { return }
         if !isConfigured {
             send(.hello(hello))
             let now = MonotonicClock.now()
@@ -93,6 +102,7 @@ public final class ControlLink {
     }
 
     private func keepLease() {
+        if hasLeft { return }
         if isConfigured, let heartbeat {
             send(.heartbeat(heartbeat()))
             noticeSilence()
@@ -111,6 +121,7 @@ public final class ControlLink {
     }
 
     private func receive(_ frame: UnsafeRawBufferPointer) {
+        if hasLeft { return }
         let message: ControlMessage
         do throws(CodecError) {
             message = try ControlMessage.decode(frame)

@@ -94,7 +94,6 @@ public final class ZeroMQSocket {
         try set(ZMQ_SNDHWM, limits.messagesMax)
         try set(ZMQ_RCVHWM, limits.messagesMax)
         try set(ZMQ_LINGER, 0)
-        try set(ZMQ_IPV6, 1)
         try set(ZMQ_HEARTBEAT_IVL, limits.heartbeatMilliseconds)
         try set(ZMQ_HEARTBEAT_TIMEOUT, 3 * limits.heartbeatMilliseconds)
         try set(ZMQ_HEARTBEAT_TTL, 3 * limits.heartbeatMilliseconds)
@@ -133,6 +132,7 @@ public final class ZeroMQSocket {
     /// Binds, and says where: port `*` is picked by the system.
     @discardableResult
     public func bind(_ endpoint: String) throws(TransportError) -> String {
+        try allowIPv6(in: endpoint)
         guard zmq_bind(raw, endpoint) == 0 else {
             let error = TransportError.last("bind to \(endpoint)")
             throw error
@@ -148,7 +148,13 @@ public final class ZeroMQSocket {
 
     /// Connects in the background, and again whenever the connection breaks.
     public func connect(_ endpoint: String) throws(TransportError) {
+        try allowIPv6(in: endpoint)
         guard zmq_connect(raw, endpoint) == 0 else { throw .last("connect to \(endpoint)") }
+    }
+
+    /// Only where the address is one of IPv6: libzmq would print an IPv4 address as a mapped one.
+    private func allowIPv6(in endpoint: String) throws(TransportError) {
+        try set(ZMQ_IPV6, endpoint.contains("[") ? 1 : 0)
     }
 
     // MARK: Sending

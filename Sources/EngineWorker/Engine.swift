@@ -1,0 +1,232 @@
+internal import DaemonRuntime
+internal import Protocol
+
+/// One worker in lock-step with its peers: scheduler, model, sampler and collectives, on the engine
+/// thread. It talks to the rest of the daemon through `emit` alone.
+final class Engine {
+    private let configuration: EngineConfiguration
+    private let model: DeepSeekModel
+    private let progress: EngineProgress
+    private let emit: (EngineEvent) -> Void
+    private let sampler: Sampler
+    private var scheduler: Scheduler
+    private var lockstep: LockstepStateMachine
+    private var group: ViewGroup?
+    private var plan = StepPlan()
+    private var results: [EntryResult] = []
+    private var outputs: [SequenceOutput] = []
+    private var pendingPrefill = PendingPrefill()
+    private var dummyTicks: UInt64 = 0
+    private var lastTick: UInt64 = 0
+
+    init(
+        _ configuration: EngineConfiguration,
+        model: DeepSeekModel,
+        scheduler: Scheduler,
+        sampler: Sampler,
+        progress: EngineProgress,
+        emit: @escaping (EngineEvent) -> Void
+    ) {
+        self.configuration = configuration
+        self.model = model
+        self.scheduler = scheduler
+        self.sampler = sampler
+        self.progress = progress
+        self.emit = emit
+        lockstep = LockstepStateMachine(syncInterval: UInt64(configuration.syncInterval))
+    }
+
+    /// How long the engine thread may sleep before it looks again, unless a command comes.
+    func patience(at now: Instant) -> Interval {
+        switch lockstep.state {
+        case .running: .zero
+        case .idle: scheduler.hasWork ? LockstepStateMachine.wakeRequestEvery : .seconds(3600)
+        case .detached: .seconds(3600)
+        }
+    }
+
+    // MARK: Commands
+
+    func submit(_ id: SequenceID, _ request: GenerationRequest) {
+        guard let group, group.view == request.view, lockstep.state != .detached else {
+            return emit(.rejected(id, .otherView, "the worker is between two views"))
+        }
+        let sequence = NewSequence(
+            id: id,
+            promptTokens: request.promptTokenIDs,
+            deliveredTokens: request.deliveredTokenIDs,
+            parameters: request.sampling,
+            priority: request.priority)
+        switch scheduler.submit(sequence) {
+        case .accepted:
+            pendingPrefill.onSubmitted(
+                id, tokens: request.promptTokenIDs.count + request.deliveredTokenIDs.count)
+        case .rejected(let rejection):
+            let reason: RejectionReason =
+                switch rejection {
+                case .queueFull: .overloaded
+                case .promptTooLong, .neverFits: .tooLong
+                case .emptyPrompt, .tokenOutOfVocabulary, .nothingToGenerate: .invalid
+                }
+            emit(.rejected(id, reason, rejection.description))
+        }
+    }
+
+    /// The blocks are free when this returns, or when the tick that holds the sequence ends.
+    func cancel(_ id: SequenceID) {
+        _ = scheduler.cancel(id)
+        pendingPrefill.onEnded(id)
+        if case .running = lockstep.state { return }
+        emit(.outputs([], load))
+    }
+
+    func wake(view: UInt32, fromTick: UInt64) {
+        switch lockstep.onWake(view: view, fromTick: fromTick) {
+        case .ignore: break
+        case .acknowledge: emit(.acknowledgeWake(view: view, fromTick: fromTick))
+        }
+    }
+
+    /// Asks to be woken when there is work in an idle group.
+    func lookForWork(at now: Instant) {
+        guard scheduler.hasWork else { return }
+        switch lockstep.onWork(at: now) {
+        case .none: break
+        case .requestWake(let view, let fromTick):
+            emit(.requestWake(view: view, fromTick: fromTick))
+        }
+    }
+
+    // MARK: Views
+
+    func join(_ group: ViewGroup) {
+        self.group = group
+        model.setCollectives(group.collectives)
+        emit(.joined(view: group.view))
+    }
+
+    func activate(view: UInt32) {
+        guard let group, group.view == view else { return }
+        lockstep.onViewActive(view, worldSize: group.collectives.worldSize)
+    }
+
+    /// Every sequence goes back to its gateway, which takes it to another rank or view.
+    func leaveView(_ reason: String) {
+        lockstep.onViewEnded()
+        group = nil
+        for id in scheduler.abortAll() {
+            emit(.rejected(id, .otherView, reason))
+            pendingPrefill.onEnded(id)
+        }
+        emit(.outputs([], load))
+    }
+
+    // MARK: The tick
+
+    var isRunning: Bool {
+        if case .running = lockstep.state { return true }
+        return false
+    }
+
+    /// One tick: schedule, exchange, forward, sample, finish.
+    func step() {
+        guard case .running(let view, let tick) = lockstep.state, let group else { return }
+        let now = MonotonicClock.now()
+        let deadline = now + configuration.exchangeTimeout
+        progress.tickBegan(at: now)
+        defer { progress.tickEnded() }
+        lastTick = tick
+        scheduler.schedule(into: &plan, allowPrefill: true)
+        do throws(CollectiveError) {
+            guard let decision = try exchange(group, view, tick, deadline) else { return }
+            guard decision.runsModel else { return emitIfIdle(decision) }
+            let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
+            progress.advance()
+            if plan.isDummy {
+                dummyTicks += 1
+            } else {
+                sampler.sample(
+                    plan: plan, logits: UnsafeBufferPointer(logits.values), scheduler: scheduler,
+                    into: &results)
+                finish(scheduler.complete(plan, results: results))
+            }
+            emitIfIdle(decision)
+        } catch {
+            breakView(view, tick, error)
+        }
+    }
+
+    private func exchange(
+        _ group: ViewGroup, _ view: UInt32, _ tick: UInt64, _ deadline: Instant
+    ) throws(CollectiveError) -> TickDecision? {
+        let entry = TickEntry(
+            view: view,
+            tick: tick,
+            tokens: UInt32(plan.rowCount),
+            prefillTokens: UInt32(plan.prefillRowCount),
+            kvUsage: Float(scheduler.statistics.kvUsage),
+            hasWork: scheduler.hasWork,
+            failed: false)
+        let entries = try group.exchange(entry, tick: tick, deadline: deadline)
+        switch lockstep.onVector(entries) {
+        case .decided(let decision):
+            return decision
+        case .disagreement(let rank):
+            let tag = OperationTag.tickExchange(view: view, tick: tick)
+            throw .peerLost(peer: rank, tag: tag, reason: "it is in another view or tick")
+        }
+    }
+
+    private func finish(_ updates: [SequenceUpdate]) {
+        outputs.removeAll(keepingCapacity: true)
+        for entry in plan.entries where !entry.isDecode {
+            pendingPrefill.onComputed(entry.sequence, tokens: entry.rowCount)
+        }
+        for update in updates {
+            if update.finish != nil { pendingPrefill.onEnded(update.sequence) }
+            outputs.append(SequenceOutput(update))
+        }
+        if !outputs.isEmpty { emit(.outputs(outputs, load)) }
+    }
+
+    /// The last load before the silence of an idle group.
+    private func emitIfIdle(_ decision: TickDecision) {
+        if decision.goesIdle { emit(.outputs([], load)) }
+    }
+
+    private func breakView(_ view: UInt32, _ tick: UInt64, _ error: CollectiveError) {
+        if !plan.isDummy { scheduler.abandon(plan) }
+        let workers = error.peers.map { UInt32($0) }
+        emit(.viewBroken(view: view, tick: tick, workers: workers, reason: error.description))
+        leaveView(error.description)
+    }
+
+    private var load: RankLoad {
+        let statistics = scheduler.statistics
+        var load = RankLoad()
+        load.dpRank = UInt32(configuration.dpRank)
+        load.running = UInt32(statistics.running)
+        load.waiting = UInt32(statistics.waiting)
+        load.pendingPrefillTokens = UInt64(pendingPrefill.total)
+        load.kvCacheUsage = Float(statistics.kvUsage)
+        load.tick = lastTick
+        load.dummyTicks = dummyTicks
+        load.preemptions = UInt64(statistics.preemptionsTotal)
+        load.promptTokens = UInt64(statistics.promptTokensTotal)
+        load.generationTokens = UInt64(statistics.generationTokensTotal)
+        return load
+    }
+}
+
+extension SequenceOutput {
+    init(_ update: SequenceUpdate) {
+        self.init(
+            sequence: update.sequence,
+            tokenIDs: update.token.map { [$0.tokenID] } ?? [],
+            logprobs: update.token?.logprobs.map { [$0] } ?? [],
+            promptLogprobs: update.promptLogprobs ?? [],
+            finishReason: update.finish?.reason,
+            stopTokenID: update.finish?.stopTokenID,
+            error: update.finish?.error.map { "\($0)" } ?? "")
+    }
+}

@@ -1,0 +1,41 @@
+internal import DaemonRuntime
+internal import Protocol
+
+extension EngineConfiguration {
+    /// - Parameter options: with the coordinator's deployment-wide values in place.
+    init(_ options: Options, dpRank: Int) throws(OptionError) {
+        guard let model = options.text("model") else {
+            throw OptionError(description: "the coordinator names no model")
+        }
+        let running = options.requiredInteger("max-num-seqs")
+        self.init(
+            modelFolder: model,
+            dpRank: dpRank,
+            worldSize: options.requiredInteger("data-parallel-size"),
+            maxSequencesRunning: running,
+            // A sequence waits at least until the next tick.
+            maxSequencesWaiting: running + options.requiredInteger("max-num-queued-reqs"),
+            maxBatchedTokens: options.requiredInteger("max-num-batched-tokens"),
+            maxModelLength: options.integer("max-model-len"),
+            blockSize: options.requiredInteger("block-size"),
+            blockCountOverride: options.integer("num-gpu-blocks-override"),
+            cacheBytes: options.requiredInteger("kv-cache-memory-bytes"),
+            chunkedPrefill: options.flag("enable-chunked-prefill"),
+            priorityScheduling: options.text("scheduling-policy") == "priority",
+            syncInterval: options.requiredInteger("data-parallel-sync-interval"),
+            exchangeTimeout: .milliseconds(options.requiredInteger("exchange-timeout")),
+            collectives: Self.collectives(options.requiredText("collectives")),
+            collectivesDevice: options.text("collectives-device"),
+            quantization: options.text("quantization"),
+            kernelLevel: options.requiredText("kernel-level"),
+            threadCount: options.requiredInteger("worker-threads"))
+    }
+
+    private static func collectives(_ name: String) -> CollectivesKind {
+        switch name {
+        case "shared-memory": .sharedMemory
+        case "ucx": .ucx
+        default: .automatic
+        }
+    }
+}

@@ -1,0 +1,174 @@
+internal import DaemonRuntime
+internal import Glibc
+internal import Protocol
+
+/// Why an engine cannot be set up: options against checkpoint, checkpoint, memory.
+struct EngineLoadError: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+}
+
+/// From configuration to a loaded engine: reads the checkpoint, sizes the latent cache, and checks
+/// that the limits fit each other and the model.
+enum EngineLoader {
+    static func load(
+        _ configuration: EngineConfiguration,
+        progress: EngineProgress,
+        emit: @escaping (EngineEvent) -> Void
+    ) throws(EngineLoadError) -> (engine: Engine, facts: EngineFacts) {
+        let folder = configuration.modelFolder
+        let config = try modelConfig(folder, configuration)
+        let length = configuration.maxModelLength ?? config.positionCountMax
+        guard length <= config.positionCountMax else {
+            throw EngineLoadError(
+                "--max-model-len \(length) is more than the \(config.positionCountMax) of \(folder)"
+            )
+        }
+        let blockCount = try blockCount(configuration, config, length: length)
+        let limits: SchedulerLimits
+        do throws(SchedulerLimitsError) {
+            limits = try SchedulerLimits(
+                maxSequencesRunning: configuration.maxSequencesRunning,
+                maxBatchedTokens: configuration.maxBatchedTokens,
+                maxModelLength: length,
+                maxSequencesWaiting: configuration.maxSequencesWaiting,
+                blockCount: blockCount,
+                blockSize: configuration.blockSize,
+                chunkedPrefill: configuration.chunkedPrefill,
+                policy: configuration.priorityScheduling ? .priority : .firstComeFirstServed,
+                eosTokenIDs: config.endTokenIDs,
+                vocabularyCount: config.vocabularySize)
+        } catch {
+            throw EngineLoadError("\(error)")
+        }
+        let model = try model(configuration, config, blockCount: blockCount, emit: emit)
+        let sampler = Sampler(
+            vocabularyCount: config.vocabularySize,
+            tokenizerVocabularyCount: min(
+                TokenizerVocabulary.count(folder: folder) ?? config.vocabularySize,
+                config.vocabularySize),
+            eosTokenIDs: config.endTokenIDs)
+        let engine = Engine(
+            configuration,
+            model: model,
+            scheduler: Scheduler(limits: limits),
+            sampler: sampler,
+            progress: progress,
+            emit: emit)
+        let facts = EngineFacts(
+            digest: model.digest,
+            blockCount: blockCount,
+            blockSize: configuration.blockSize,
+            maxModelLength: length,
+            description: "\(folder), \(config.layerCount) layers, "
+                + "experts \(model.placement.localExperts) of \(config.expertCount), "
+                + "KV cache of \(blockCount * configuration.blockSize) tokens")
+        return (engine, facts)
+    }
+
+    private static func modelConfig(
+        _ folder: String, _ configuration: EngineConfiguration
+    ) throws(EngineLoadError) -> ModelConfig {
+        let checkpoint: Checkpoint
+        do throws(CheckpointError) {
+            checkpoint = try Checkpoint(folder: folder)
+        } catch {
+            throw EngineLoadError("\(error)")
+        }
+        let found = quantization(of: checkpoint)
+        if let wanted = configuration.quantization, wanted != found {
+            throw EngineLoadError(
+                "--quantization \(wanted): the checkpoint \(folder) is \(found ?? "not quantised")")
+        }
+        return checkpoint.config
+    }
+
+    /// In the words of `--quantization`; nil for plain BF16 or F32.
+    private static func quantization(of checkpoint: Checkpoint) -> String? {
+        if checkpoint.config.fp8Block != nil { return "fp8" }
+        var hasInt8 = false
+        checkpoint.forEachTensor { if $0.type == .i8 { hasInt8 = true } }
+        return hasInt8 ? "ascend" : nil
+    }
+
+    /// As many blocks as the memory for the cache holds, but no more than all sequences together
+    /// could fill.
+    private static func blockCount(
+        _ configuration: EngineConfiguration, _ config: ModelConfig, length: Int
+    ) throws(EngineLoadError) -> Int {
+        let blockSize = configuration.blockSize
+        let needed = (length + blockSize - 1) / blockSize
+        let count: Int
+        if let override = configuration.blockCountOverride {
+            count = override
+        } else {
+            let bytes = DeepSeekModel.bytesPerBlock(config, blockSize: blockSize)
+            count = min(
+                configuration.cacheBytes / bytes,
+                needed.multipliedReportingOverflow(by: configuration.maxSequencesRunning)
+                    .partialValue)
+            // As in vLLM, the longest request must fit; an override is taken as it is.
+            guard count >= needed else {
+                throw EngineLoadError(
+                    "the KV cache of \(configuration.cacheBytes) bytes holds \(count * blockSize) "
+                        + "tokens, less than --max-model-len \(length): raise "
+                        + "--kv-cache-memory-bytes to \(needed * bytes) or lower --max-model-len "
+                        + "to \(count * blockSize)")
+            }
+        }
+        return count
+    }
+
+    private static func backend(
+        _ configuration: EngineConfiguration
+    ) throws(EngineLoadError) -> CPUBackend {
+        let processors = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        let threads =
+            configuration.threadCount > 0
+            ? configuration.threadCount : max(1, processors / configuration.worldSize)
+        let level: CPUBackend.KernelLevel =
+            switch configuration.kernelLevel {
+            case "reference": .reference
+            case "avx2": .avx2
+            case "avx512": .avx512
+            default: .best
+            }
+        do throws(BackendError) {
+            return try CPUBackend(
+                kernels: level, threads: min(threads, CPUBackend.threadCountMax))
+        } catch {
+            throw EngineLoadError("\(error)")
+        }
+    }
+
+    private static func model(
+        _ configuration: EngineConfiguration, _ config: ModelConfig, blockCount: Int,
+        emit: @escaping (EngineEvent) -> Void
+    ) throws(EngineLoadError) -> DeepSeekModel {
+        let (rank, worldSize) = (configuration.dpRank, configuration.worldSize)
+        let backend = try backend(configuration)
+        var reported = MonotonicClock.now()
+        do throws(ModelLoadError) {
+            return try DeepSeekModel(
+                folder: configuration.modelFolder,
+                placement: ExpertPlacement(
+                    expertCount: config.expertCount, rank: rank, worldSize: worldSize),
+                backend: backend,
+                collectives: UnconnectedCollectives(rank: rank, worldSize: worldSize),
+                limits: BackendLimits(
+                    rowsMax: configuration.maxBatchedTokens, blockCount: blockCount,
+                    blockSize: configuration.blockSize)
+            ) { progress in
+                let now = MonotonicClock.now()
+                let isLast = progress.bytesDone == progress.bytesTotal
+                guard isLast || now - reported > .milliseconds(100) else { return }
+                reported = now
+                emit(
+                    .loading(bytes: UInt64(progress.bytesDone), of: UInt64(progress.bytesTotal)))
+            }
+        } catch {
+            throw EngineLoadError("\(error)")
+        }
+    }
+}

@@ -1,0 +1,99 @@
+internal import Protocol
+internal import Synchronization
+
+/// What the link thread tells the engine thread.
+enum EngineCommand: Sendable {
+    /// The coordinator has spoken: load the model and get ready.
+    case load(EngineConfiguration)
+    /// Connect to the other members of a forming view.
+    case connect(View, worker: Int)
+    /// All members are connected: sequences are taken from now on.
+    case activate(view: UInt32)
+    /// The view is over: end every sequence, make a new collectives endpoint, say READY again.
+    case leaveView
+    case wake(view: UInt32, fromTick: UInt64)
+    case submit(SequenceID, GenerationRequest)
+    case cancel(SequenceID)
+    case stop
+}
+
+/// What the engine thread tells the link thread.
+enum EngineEvent: Sendable {
+    case loading(bytes: UInt64, of: UInt64)
+    case loaded(EngineFacts)
+    /// The process cannot serve: bad options, bad checkpoint, no memory.
+    case failed(String)
+    /// A collectives endpoint is open and its address can be published.
+    case standby(collectivesAddress: [UInt8])
+    case joined(view: UInt32)
+    /// The view cannot go on: these workers did not answer, or something else is wrong.
+    case viewBroken(view: UInt32, tick: UInt64, workers: [UInt32], reason: String)
+    case requestWake(view: UInt32, fromTick: UInt64)
+    case acknowledgeWake(view: UInt32, fromTick: UInt64)
+    case rejected(SequenceID, RejectionReason, String)
+    case outputs([SequenceOutput], RankLoad)
+}
+
+/// One sequence's part of a step.
+struct SequenceOutput: Sendable {
+    let sequence: SequenceID
+    let tokenIDs: [Int32]
+    let logprobs: [TokenLogprobs]
+    let promptLogprobs: [TokenLogprobs]
+    let finishReason: FinishReason?
+    let stopTokenID: Int32?
+    let error: String
+}
+
+/// What the engine is told before it loads the model.
+struct EngineConfiguration: Sendable {
+    let modelFolder: String
+    let dpRank: Int
+    let worldSize: Int
+    let maxSequencesRunning: Int
+    let maxSequencesWaiting: Int
+    let maxBatchedTokens: Int
+    let maxModelLength: Int?
+    let blockSize: Int
+    let blockCountOverride: Int?
+    let cacheBytes: Int
+    let chunkedPrefill: Bool
+    let priorityScheduling: Bool
+    let syncInterval: Int
+    let exchangeTimeout: Interval
+    let collectives: CollectivesKind
+    let collectivesDevice: String?
+    let quantization: String?
+    let kernelLevel: String
+    let threadCount: Int
+}
+
+/// What the link thread needs to know of a loaded model.
+struct EngineFacts: Sendable {
+    let digest: String
+    let blockCount: Int
+    let blockSize: Int
+    let maxModelLength: Int
+    let description: String
+}
+
+/// How far the engine is, readable from the link thread at any time: the heartbeat's progress, and
+/// what keeps the watchdog fed.
+final class EngineProgress: Sendable {
+    private let turns = Atomic<UInt64>(0)
+    private let tickStarted = Atomic<Int64>(0)
+
+    /// Counts up whenever the engine gets further.
+    var count: UInt64 { turns.load(ordering: .relaxed) }
+
+    func advance() { turns.add(1, ordering: .relaxed) }
+
+    func tickBegan(at now: Instant) { tickStarted.store(now.nanoseconds, ordering: .relaxed) }
+    func tickEnded() { tickStarted.store(0, ordering: .relaxed) }
+
+    /// How long the current tick has been running; zero between ticks.
+    func tickAge(at now: Instant) -> Interval {
+        let started = tickStarted.load(ordering: .relaxed)
+        return started == 0 ? .zero : now - Instant(nanoseconds: started)
+    }
+}

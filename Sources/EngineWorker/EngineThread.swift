@@ -1,0 +1,111 @@
+internal import DaemonRuntime
+internal import Protocol
+
+/// The engine thread: takes commands, runs ticks while the group is running, and sleeps otherwise.
+final class EngineThread {
+    private let commands: Mailbox<EngineCommand>
+    private let events: Mailbox<EngineEvent>
+    private let progress: EngineProgress
+    private var taken: [EngineCommand] = []
+    private var engine: Engine?
+    private var configuration: EngineConfiguration?
+    private var endpoint: CollectivesEndpoint?
+    private var stopped = false
+
+    init(commands: Mailbox<EngineCommand>, events: Mailbox<EngineEvent>, progress: EngineProgress) {
+        self.commands = commands
+        self.events = events
+        self.progress = progress
+    }
+
+    func run() {
+        while !stopped {
+            let now = MonotonicClock.now()
+            let patience = engine?.patience(at: now) ?? .seconds(3600)
+            if patience > .zero { commands.wait(until: now + patience) }
+            progress.advance()
+            taken.removeAll(keepingCapacity: true)
+            commands.takeAll(into: &taken)
+            for command in taken { perform(command) }
+            engine?.lookForWork(at: MonotonicClock.now())
+            if let engine, engine.isRunning { engine.step() }
+        }
+        endpoint?.close()
+    }
+
+    private func perform(_ command: EngineCommand) {
+        switch command {
+        case .load(let configuration): load(configuration)
+        case .connect(let view, let worker): connect(view, worker)
+        case .activate(let view): engine?.activate(view: view)
+        case .leaveView:
+            engine?.leaveView("the view has ended")
+            standBy()
+        case .wake(let view, let fromTick): engine?.wake(view: view, fromTick: fromTick)
+        case .submit(let id, let request):
+            guard let engine else { return emit(.rejected(id, .otherView, "loading")) }
+            engine.submit(id, request)
+        case .cancel(let id): engine?.cancel(id)
+        case .stop: stopped = true
+        }
+    }
+
+    private func load(_ configuration: EngineConfiguration) {
+        self.configuration = configuration
+        do throws(EngineLoadError) {
+            let loaded = try EngineLoader.load(configuration, progress: progress) {
+                [unowned self] event in emit(event)
+            }
+            engine = loaded.engine
+            emit(.loaded(loaded.facts))
+            standBy()
+        } catch {
+            emit(.failed(error.description))
+        }
+    }
+
+    /// Opens a new endpoint for the next view; the one before belongs to a view that is over.
+    private func standBy() {
+        guard let configuration, engine != nil else { return }
+        endpoint?.close()
+        endpoint = nil
+        do throws(CollectiveError) {
+            var options = CollectivesOptions()
+            options.networkDevice = configuration.collectivesDevice
+            let endpoint = try CollectivesEndpoint(
+                kind: configuration.collectives,
+                worldSizeMax: configuration.worldSize,
+                incarnation: MonotonicClock.randomUInt64(),
+                options: options)
+            self.endpoint = endpoint
+            emit(.standby(collectivesAddress: endpoint.address))
+        } catch {
+            emit(.failed("collectives: \(error.description)"))
+        }
+    }
+
+    private func connect(_ view: View, _ worker: Int) {
+        guard let endpoint, let engine, let configuration else { return }
+        do throws(CollectiveError) {
+            let collectives = try endpoint.connect(
+                view: view.number,
+                rank: worker,
+                addresses: view.members.map(\.collectivesAddress),
+                deadline: MonotonicClock.now() + configuration.exchangeTimeout)
+            engine.join(ViewGroup(view: view.number, collectives: collectives))
+        } catch {
+            let workers = error.peers.map { UInt32($0) }
+            emit(
+                .viewBroken(
+                    view: view.number, tick: 0, workers: workers, reason: error.description))
+        }
+    }
+
+    /// The link thread empties the mailbox all the time; when it does not, the engine has nobody to
+    /// work for, so it waits.
+    private func emit(_ event: EngineEvent) {
+        while !events.post(event) {
+            commands.wait(until: MonotonicClock.now() + .milliseconds(1))
+        }
+    }
+}

@@ -1,0 +1,95 @@
+internal import DaemonRuntime
+internal import Protocol
+
+/// The request plane: what gateways say, and what goes back to them.
+extension EngineWorkerService {
+    func receive(_ frame: UnsafeRawBufferPointer, from identity: [UInt8]) {
+        do throws(CodecError) {
+            switch try GatewayMessage.decode(frame) {
+            case .open(let version, let gateway, _):
+                onOpen(identity, version, gateway)
+            case .submit(let request):
+                onSubmit(identity, request)
+            case .cancel(let ids):
+                onCancel(identity, ids)
+            }
+        } catch {
+            logger.throttledWarning("dropped a message of a gateway", ["reason": error])
+        }
+    }
+
+    private func onOpen(_ identity: [UInt8], _ version: UInt32, _ gateway: Incarnation) {
+        guard (ProtocolVersion.oldest...ProtocolVersion.current).contains(version) else {
+            logger.throttledWarning("a gateway speaks another protocol", ["version": version])
+            return
+        }
+        guard sessions.onOpen(identity, incarnation: gateway, at: MonotonicClock.now()) else {
+            logger.throttledWarning("too many gateways", ["max": GatewaySessions.gatewaysMax])
+            return
+        }
+        // 0 is no view: the gateway asks again.
+        let number = view.flatMap { $0.state == .active && !isDraining ? $0.number : nil } ?? 0
+        sendToGateway(
+            .opened(worker: incarnation, view: number, requestsMax: requestsMax), identity)
+    }
+
+    private func onSubmit(_ identity: [UInt8], _ request: GenerationRequest) {
+        func refuse(_ reason: RejectionReason, _ text: String) {
+            sendToGateway(.rejected(request.requestID, reason: reason, text: text), identity)
+        }
+        if isDraining { return refuse(.draining, "the worker is stopping") }
+        guard let view, view.state == .active, view.number == request.view else {
+            return refuse(.otherView, "the worker is in view \(view?.number ?? 0)")
+        }
+        guard sessions.sequenceCount < requestsMax else {
+            return refuse(.overloaded, "\(sessions.sequenceCount) sequences are here")
+        }
+        guard
+            let sequence = sessions.onSubmit(
+                identity, request: request.requestID, at: MonotonicClock.now())
+        else { return refuse(.invalid, "not opened, or a request id twice") }
+        command(.submit(sequence, request))
+    }
+
+    private func onCancel(_ identity: [UInt8], _ ids: [RequestID]) {
+        for id in ids {
+            guard let sequence = sessions.onCancel(identity, request: id) else { continue }
+            command(.cancel(sequence))
+        }
+        checkDrained()
+    }
+
+    func reject(_ sequence: SequenceID, _ reason: RejectionReason, _ text: String) {
+        guard let owner = sessions.owner(of: sequence) else { return }
+        sessions.remove(sequence)
+        sendToGateway(.rejected(owner.request, reason: reason, text: text), owner.identity)
+        checkDrained()
+    }
+
+    /// One message a gateway for everything that a step brought.
+    func deliver(_ outputs: [SequenceOutput]) {
+        var batches: [(identity: [UInt8], outputs: [RequestOutput])] = []
+        let now = MonotonicClock.now()
+        for output in outputs {
+            guard let owner = sessions.owner(of: output.sequence) else { continue }
+            let isFirst = sessions.markDelivered(output.sequence)
+            let answer = RequestOutput(
+                requestID: owner.request,
+                tokenIDs: output.tokenIDs,
+                logprobs: output.logprobs,
+                promptLogprobs: output.promptLogprobs,
+                finishReason: output.finishReason,
+                stopTokenID: output.stopTokenID,
+                error: output.error,
+                queued: isFirst ? now - owner.arrived : .zero)
+            if output.finishReason != nil { sessions.remove(output.sequence) }
+            if let index = batches.firstIndex(where: { $0.identity == owner.identity }) {
+                batches[index].outputs.append(answer)
+            } else {
+                batches.append((owner.identity, [answer]))
+            }
+        }
+        for batch in batches { sendToGateway(.outputs(batch.outputs, load: load), batch.identity) }
+        checkDrained()
+    }
+}

@@ -1,0 +1,295 @@
+public import DaemonRuntime
+internal import Glibc
+internal import Protocol
+
+/// The worker's link thread: the control plane to the coordinator, the request plane to the
+/// gateways, and nothing that can take long. The engine thread computes; two bounded mailboxes join
+/// them, so that heartbeats go on while a tick runs.
+public final class EngineWorkerService {
+    static let commandsMax = 1 << 16
+    static let eventsMax = 1 << 14
+    static let sweepEvery = Interval.milliseconds(500)
+
+    let loop = EventLoop()
+    let logger: Logger
+    let notifier = ServiceNotifier()
+    let commands = Mailbox<EngineCommand>(capacity: EngineWorkerService.commandsMax)
+    let events = Mailbox<EngineEvent>(capacity: EngineWorkerService.eventsMax)
+    let progress = EngineProgress()
+    let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
+    private let context = ZeroMQContext()
+    private let options: Options
+    private let requests: ZeroMQSocket
+    private let endpoint: String
+    private var control: ControlLink?
+    private var engine: NamedThread?
+
+    var sessions = GatewaySessions()
+    var stage = WorkerStage.joining
+    var percent: UInt32 = 0
+    var load = RankLoad()
+    var facts: EngineFacts?
+    var view: View?
+    var worker: UInt32 = 0
+    var requestsMax: UInt32 = 0
+    var isDraining = false
+    private var drainDeadline: Instant?
+    private var exitCode: Int32 = 0
+    private var fedProgress: UInt64 = 0
+
+    public init(options: Options, logger: Logger) throws {
+        self.options = options
+        self.logger = logger
+        var limits = SocketLimits()
+        limits.messageBytesMax = Int64(CodecLimits.gatewayMessageBytesMax)
+        requests = try ZeroMQSocket(.router, context: context, limits: limits)
+        endpoint = try requests.bind(
+            "tcp://\(Self.bracketed(options.requiredText("worker-address"))):*")
+    }
+
+    private static func bracketed(_ address: String) -> String {
+        address.contains(":") && !address.hasPrefix("[") ? "[\(address)]" : address
+    }
+
+    /// Runs until the worker has left the deployment.
+    ///
+    /// - Returns: the process's exit code.
+    public func run() -> Int32 {
+        loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in self?.drain() }
+        let (commands, events, progress) = (commands, events, progress)
+        engine = NamedThread("engine") {
+            EngineThread(commands: commands, events: events, progress: progress).run()
+        }
+        loop.watch(events.descriptor, for: .readable) { [weak self] _ in self?.takeEvents() }
+        requests.attach(to: loop) { [weak self] identity, frame in
+            self?.receive(frame, from: identity)
+        }
+        do {
+            try connectToCoordinator()
+        } catch {
+            fail("\(error)")
+        }
+        sweep()
+        feedWatchdog()
+        notifier.status(
+            "saying HELLO to the coordinator at \(DaemonProcess.coordinatorEndpoint(options))")
+        loop.run()
+        _ = commands.post(.stop)
+        engine?.join()
+        requests.detach()
+        control?.close()
+        return exitCode
+    }
+
+    private func connectToCoordinator() throws {
+        let control = try ControlLink(
+            endpoint: DaemonProcess.coordinatorEndpoint(options),
+            hello: DaemonProcess.hello(.worker, options),
+            incarnation: incarnation,
+            context: context,
+            loop: loop,
+            logger: logger
+        ) { [weak self] event in self?.onControl(event) }
+        control.heartbeat = { [weak self] in
+            guard let self else {
+                return Heartbeat(stage: .draining, percent: 0, load: RankLoad(), tickAge: .zero)
+            }
+            return Heartbeat(
+                stage: stage, percent: percent, load: load,
+                tickAge: progress.tickAge(at: MonotonicClock.now()))
+        }
+        self.control = control
+    }
+
+    // MARK: Control plane
+
+    private func onControl(_ event: ControlLink.Event) {
+        switch event {
+        case .configured(let configuration):
+            onConfigured(configuration)
+        case .refused(let refusal):
+            for difference in refusal.differences { logger.error("\(difference)") }
+            fail("the coordinator refused this worker: \(refusal.text)")
+        case .view(let view):
+            onView(view)
+        case .wake(let view, let fromTick):
+            command(.wake(view: view, fromTick: fromTick))
+        case .loads:
+            break
+        }
+    }
+
+    private func onConfigured(_ configuration: AssignedConfiguration) {
+        if facts != nil {
+            // The coordinator was restarted and knows nothing of the view that this worker is in.
+            guard configuration.worker == worker else {
+                return fail("the place changed from \(worker) to \(configuration.worker)")
+            }
+            view = nil
+            return leaveView("the coordinator was restarted")
+        }
+        guard stage == .joining else { return }
+        do throws(OptionError) {
+            let options = try options.adopting(configuration.entries)
+            worker = configuration.worker
+            load.dpRank = configuration.dpRank
+            let engine = try EngineConfiguration(options, dpRank: Int(configuration.dpRank))
+            requestsMax = UInt32(engine.maxSequencesRunning + engine.maxSequencesWaiting)
+            stage = .loading
+            logger.info("configured", ["worker": worker, "dp_rank": configuration.dpRank])
+            command(.load(engine))
+        } catch {
+            fail("\(error)")
+        }
+    }
+
+    private func onView(_ view: View) {
+        guard view.number > (self.view?.number ?? 0) || view.state != self.view?.state else {
+            return
+        }
+        let held = self.view
+        self.view = view
+        control?.view = view.number
+        switch view.state {
+        case .forming:
+            guard view.members.contains(where: { $0.incarnation == incarnation }) else { return }
+            stage = .connecting
+            notifier.status("view \(view.number): connecting to \(view.members.count - 1) workers")
+            command(.connect(view, worker: Int(worker)))
+        case .active:
+            stage = .idle
+            command(.activate(view: view.number))
+            notifier.ready()
+            notifier.status(
+                "view \(view.number) is active, worker \(worker) of \(view.members.count)")
+            logger.info("view is active", ["view": view.number])
+        case .retired:
+            if held != nil || facts != nil { leaveView(view.reason) }
+        }
+    }
+
+    private func leaveView(_ reason: String) {
+        guard facts != nil else { return }
+        logger.warning("left the view", ["reason": reason])
+        stage = .standby
+        command(.leaveView)
+    }
+
+    // MARK: Engine
+
+    private func takeEvents() {
+        var taken: [EngineEvent] = []
+        events.takeAll(into: &taken)
+        for event in taken { onEngine(event) }
+    }
+
+    private func onEngine(_ event: EngineEvent) {
+        switch event {
+        case .loading(let bytes, let total):
+            percent = UInt32(bytes * 100 / max(total, 1))
+            notifier.status("loading \(percent) % \(bytes) of \(total) bytes")
+        case .loaded(let facts):
+            self.facts = facts
+            percent = 100
+            stage = .standby
+            logger.info("loaded", ["model": facts.description, "kv_blocks": facts.blockCount])
+        case .failed(let text):
+            fail(text)
+        case .standby(let address):
+            onStandby(address)
+        case .joined(let view):
+            control?.send(.viewJoined(view: view))
+        case .viewBroken(let view, let tick, let workers, let reason):
+            logger.error("view broken", ["view": view, "tick": tick, "reason": reason])
+            control?.send(.peerSilent(view: view, tick: tick, workers: workers, reason: reason))
+        case .requestWake(let view, let fromTick):
+            control?.send(.wakeRequest(view: view, fromTick: fromTick))
+        case .acknowledgeWake(let view, let fromTick):
+            stage = .running
+            control?.send(.wakeAck(view: view, fromTick: fromTick))
+        case .rejected(let sequence, let reason, let text):
+            reject(sequence, reason, text)
+        case .outputs(let outputs, let load):
+            self.load = load
+            stage = load.running + load.waiting > 0 ? .running : .idle
+            deliver(outputs)
+        }
+    }
+
+    private func onStandby(_ address: [UInt8]) {
+        guard let facts else { return }
+        notifier.status("ready, waiting for the other workers")
+        control?.send(
+            .ready(
+                Ready(
+                    endpoint: endpoint,
+                    collectivesAddress: address,
+                    modelDigest: facts.digest,
+                    blockCount: UInt32(facts.blockCount),
+                    blockSize: UInt32(facts.blockSize))))
+    }
+
+    /// Commands are bounded by what gateways may submit; the rest is a handful.
+    func command(_ command: EngineCommand) {
+        if !commands.post(command) { fail("the engine takes no commands") }
+    }
+
+    func sendToGateway(_ message: LeaderMessage, _ identity: [UInt8]) {
+        // A gateway that is gone is found by its silence; one that takes nothing loses the message,
+        // and with it the requests, which it sees end with its own deadline.
+        switch requests.send(message.encoded(), to: identity) {
+        case .sent, .unroutable: break
+        case .wouldBlock: logger.throttledWarning("a gateway takes no messages")
+        }
+    }
+
+    // MARK: Timers and the end
+
+    private func sweep() {
+        for orphan in sessions.expire(at: MonotonicClock.now()) { command(.cancel(orphan)) }
+        checkDrained()
+        loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }
+    }
+
+    private func feedWatchdog() {
+        guard let interval = notifier.watchdogInterval else { return }
+        // Only progress of the engine feeds it, or that there is nothing to do.
+        if progress.count != fedProgress || stage != .running {
+            fedProgress = progress.count
+            notifier.watchdog()
+        }
+        loop.schedule(after: interval) { [weak self] in self?.feedWatchdog() }
+    }
+
+    private func drain() {
+        guard !isDraining else { return }
+        isDraining = true
+        stage = .draining
+        notifier.stopping()
+        logger.notice("draining", ["sequences": sessions.sequenceCount])
+        drainDeadline =
+            MonotonicClock.now() + .seconds(options.requiredInteger("shutdown-timeout"))
+        checkDrained()
+    }
+
+    /// A worker leaves when its own sequences have ended, or when their time is over.
+    func checkDrained() {
+        guard isDraining, let drainDeadline else { return }
+        if sessions.sequenceCount > 0 && MonotonicClock.now() < drainDeadline { return }
+        if sessions.sequenceCount > 0 {
+            logger.warning("sequences are cut off", ["count": sessions.sequenceCount])
+        }
+        self.drainDeadline = nil
+        control?.leave("stopped")
+        // One more turn, so that the last messages leave.
+        loop.schedule(after: .milliseconds(50)) { [weak self] in self?.loop.stop() }
+    }
+
+    private func fail(_ text: String) {
+        logger.error(text)
+        notifier.status("failed: \(text)")
+        exitCode = 1
+        control?.leave(text)
+        loop.schedule(after: .milliseconds(50)) { [weak self] in self?.loop.stop() }
+    }
+}
