@@ -137,9 +137,18 @@ let package = Package(
             dependencies: ["Coordinator", "DaemonRuntime", "Protocol", "TestSupport"],
             swiftSettings: swiftSettings
         ),
+        // A member of a group in a process of its own, for tests that kill it.
+        .executableTarget(
+            name: "collectives-peer",
+            dependencies: ["EngineWorker", "DaemonRuntime", "Protocol"],
+            path: "Tests/CollectivesPeer",
+            swiftSettings: swiftSettings
+        ),
         .testTarget(
             name: "EngineWorkerTests",
-            dependencies: ["EngineWorker", "DaemonRuntime", "Protocol", "CKernels"],
+            dependencies: [
+                "EngineWorker", "DaemonRuntime", "Protocol", "CKernels", "collectives-peer",
+            ],
             swiftSettings: swiftSettings
         ),
         .testTarget(

@@ -91,7 +91,7 @@ struct cucx_group *cucx_open(const char *net_devices, const char *transports, ch
     if (status == UCS_OK) status = open_worker(group, &what);
     if (status == UCS_OK) return group;
     explain(error, what, status);
-    cucx_close(group, 1, 0);
+    cucx_close(group, 0);
     return NULL;
 }
 
@@ -270,12 +270,11 @@ static void work_until_finished(struct cucx_group *group, struct slot *slot, int
     }
 }
 
-static void close_endpoint(struct peer *peer, int force) {
+static void close_endpoint(struct peer *peer) {
     if (!peer->endpoint) return;
-    int is_forced = force || peer->error != UCS_OK;
     ucp_request_param_t param = {
         .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
-                        (is_forced ? UCP_OP_ATTR_FIELD_FLAGS : 0),
+                        UCP_OP_ATTR_FIELD_FLAGS,
         .cb.send = on_sent,
         .user_data = &peer->closing,
         .flags = UCP_EP_CLOSE_FLAG_FORCE,
@@ -286,11 +285,11 @@ static void close_endpoint(struct peer *peer, int force) {
 }
 
 // What has not finished when the time is up ends with the worker, which is destroyed next.
-static void close_endpoints(struct cucx_group *group, int force, int64_t end) {
+static void close_endpoints(struct cucx_group *group, int64_t end) {
     for (uint32_t i = 0; i < group->peer_count; i++) {
         struct slot *receive = &group->peers[i].receive;
         if (receive->state == CUCX_RUNNING) ucp_request_cancel(group->worker, receive->request);
-        close_endpoint(&group->peers[i], force);
+        close_endpoint(&group->peers[i]);
     }
     for (uint32_t i = 0; i < group->peer_count; i++) {
         struct peer *peer = &group->peers[i];
@@ -305,9 +304,9 @@ static void close_endpoints(struct cucx_group *group, int force, int64_t end) {
     forget(&group->flush);
 }
 
-void cucx_close(struct cucx_group *group, int force, int64_t nanoseconds) {
+void cucx_close(struct cucx_group *group, int64_t nanoseconds) {
     if (group->worker) {
-        if (group->peers) close_endpoints(group, force, now_nanoseconds() + nanoseconds);
+        if (group->peers) close_endpoints(group, now_nanoseconds() + nanoseconds);
         if (group->address) ucp_worker_release_address(group->worker, group->address);
         ucp_worker_destroy(group->worker);
     }

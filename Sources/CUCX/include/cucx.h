@@ -53,8 +53,7 @@ uint32_t cucx_progress(struct cucx_group *group);
 // Sleeps until UCX has something to do, at most `nanoseconds`. NULL, or what went wrong.
 const char *cucx_wait(struct cucx_group *group, int64_t nanoseconds);
 
-// Ends all messages and connections and releases everything. With `force` nothing more is
-// delivered; otherwise what was sent goes out first. Takes `nanoseconds` at most, and touches no
-// message buffer once it has returned.
-void cucx_close(struct cucx_group *group, int force, int64_t nanoseconds);
+// Ends all messages and connections by force and releases everything. What was flushed is still
+// delivered. Takes `nanoseconds` at most, and touches no message buffer once it has returned.
+void cucx_close(struct cucx_group *group, int64_t nanoseconds);
 #endif

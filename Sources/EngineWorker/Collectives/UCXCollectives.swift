@@ -62,8 +62,7 @@ final class UCXCollectives: ExchangingCollectives {
     deinit { close() }
 
     func close() {
-        // After an error the worker is closed already.
-        worker.close(force: failure != nil)
+        worker.close()
         failure = failure ?? .setup(reason: "the group was closed")
         for lane in lanes { lane.scratch.deallocate() }
         lanes = []
@@ -81,7 +80,7 @@ final class UCXCollectives: ExchangingCollectives {
             try run(operation, until: deadline)
         } catch {
             failure = error
-            worker.close(force: true)
+            worker.close()
             throw error
         }
     }

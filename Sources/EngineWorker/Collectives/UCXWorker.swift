@@ -8,7 +8,7 @@ final class UCXWorker: @unchecked Sendable {
     private(set) var handle: OpaquePointer?
     let address: [UInt8]
 
-    /// How long closing may take to hand what was sent to the kernel.
+    /// How long UCX may take to end what still runs.
     private static let closeNanosecondsMax: Int64 = 200_000_000
 
     init(options: CollectivesOptions) throws(CollectiveError) {
@@ -22,7 +22,7 @@ final class UCXWorker: @unchecked Sendable {
         var count = 0
         let bytes = cucx_address(handle, &count)
         guard count <= WorkerAddress.ucxBytesMax else {
-            cucx_close(handle, 1, 0)
+            cucx_close(handle, 0)
             throw .setup(
                 reason: "UCX address of \(count) bytes, at most \(WorkerAddress.ucxBytesMax); "
                     + "name fewer devices in UCX_NET_DEVICES")
@@ -31,12 +31,14 @@ final class UCXWorker: @unchecked Sendable {
         self.handle = handle
     }
 
-    deinit { close(force: true) }
+    deinit { close() }
 
-    func close(force: Bool) {
+    /// By force: every operation has flushed what it sent, and a peer that is gone or stuck must not
+    /// hold this worker up.
+    func close() {
         guard let handle else { return }
         self.handle = nil
-        cucx_close(handle, force ? 1 : 0, Self.closeNanosecondsMax)
+        cucx_close(handle, Self.closeNanosecondsMax)
     }
 
     /// Makes the endpoints. Tags name the receiver's worker and the sender's rank, so that bytes

@@ -17,12 +17,12 @@ enum CollectivesHarness {
     }
 
     static func endpoints(
-        _ kind: CollectivesKind, _ count: Int, options: CollectivesOptions? = nil
+        _ kind: CollectivesKind, _ count: Int, worldSizeMax: Int? = nil
     ) throws -> [CollectivesEndpoint] {
         try (0..<count).map { rank in
             try CollectivesEndpoint(
-                kind: kind, worldSizeMax: count, incarnation: UInt64(rank + 1),
-                options: options ?? Self.options(kind))
+                kind: kind, worldSizeMax: worldSizeMax ?? count, incarnation: UInt64(rank + 1),
+                options: options(kind))
         }
     }
 
