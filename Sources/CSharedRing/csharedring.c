@@ -123,6 +123,7 @@ void csr_inbox_mark_closed(struct csr_inbox *inbox) {
 }
 
 void csr_inbox_free(struct csr_inbox *inbox) {
+    csr_inbox_mark_closed(inbox);
     munmap(inbox->header, inbox->bytes);
     close(inbox->fd);
     free(inbox->tails);

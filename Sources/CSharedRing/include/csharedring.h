@@ -43,7 +43,7 @@ int csr_inbox_fd(const struct csr_inbox *inbox);
 uint64_t csr_inbox_bytes(const struct csr_inbox *inbox);
 // Tells the peers that this inbox will not be read any more.
 void csr_inbox_mark_closed(struct csr_inbox *inbox);
-// Unmaps and closes; peers keep their mappings.
+// Marks closed, unmaps and closes; peers keep their mappings.
 void csr_inbox_free(struct csr_inbox *inbox);
 // The key of the sender that claimed a ring, 0 before.
 uint64_t csr_ring_owner(const struct csr_inbox *inbox, uint32_t ring);

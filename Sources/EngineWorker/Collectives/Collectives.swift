@@ -66,6 +66,10 @@ public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
     public static func combine(view: UInt32, tick: UInt64, layer: Int) -> OperationTag {
         OperationTag(view: view, tick: tick, operation: UInt32(2 * layer + 2))
     }
+    /// The first operation of a view, which proves that all pairs work.
+    public static func meeting(view: UInt32) -> OperationTag {
+        OperationTag(view: view, tick: .max, operation: .max)
+    }
 
     public var description: String { "view \(view) tick \(tick) operation \(operation)" }
 }

@@ -55,7 +55,8 @@ public final class CollectivesEndpoint: @unchecked Sendable {
     /// Joins the group whose members have these addresses, in rank order, this worker's included.
     /// Returns when messages have passed between this worker and every other.
     ///
-    /// - Throws: ``CollectiveError/timeout(peers:tag:)`` names the members that did not come;
+    /// - Throws: ``CollectiveError/timeout(peers:tag:)`` names the members that did not come,
+    ///   ``CollectiveError/peerLost(peer:tag:reason:)`` one whose process or endpoint is gone, and
     ///   ``CollectiveError/setup(reason:)`` says which address is of no use, or that the members
     ///   were given different addresses. The endpoint is of no use after an error.
     public func connect(
@@ -79,7 +80,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
             parsed.append(try WorkerAddress(parsing: blob, peer: peer))
         }
         let chosen = try GroupKind.decide(parsed)
-        let group = try makeGroup(chosen, rank: rank, addresses: parsed)
+        let group = try makeGroup(chosen, rank: rank, addresses: parsed, tag: .meeting(view: view))
         self.group = group
         try meet(group, view: view, addresses: addresses, deadline: deadline)
         return group
@@ -95,7 +96,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
     }
 
     private func makeGroup(
-        _ chosen: CollectivesKind, rank: Int, addresses: [WorkerAddress]
+        _ chosen: CollectivesKind, rank: Int, addresses: [WorkerAddress], tag: OperationTag
     ) throws(CollectiveError) -> any ExchangingCollectives {
         switch chosen {
         case .sharedMemory:
@@ -104,7 +105,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
             worker = nil
             return try SharedMemoryCollectives(
                 rank: rank, addresses: addresses.compactMap(\.sharedMemory), inbox: inbox,
-                options: options)
+                options: options, tag: tag)
         case .ucx, .automatic:
             guard let worker else { throw .setup(reason: "the endpoint was closed") }
             inbox = nil
@@ -120,7 +121,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
         var digest = Digest.start
         for address in addresses { digest = Digest.of(address[...], after: digest) }
         var all = [UInt64](repeating: 0, count: addresses.count)
-        let tag = OperationTag(view: view, tick: .max, operation: .max)
+        let tag = OperationTag.meeting(view: view)
         var failure: CollectiveError?
         withUnsafeBytes(of: digest) { send in
             all.withUnsafeMutableBytes { receive in

@@ -51,7 +51,7 @@ final class SharedMemoryCollectives: ExchangingCollectives {
 
     init(
         rank: Int, addresses: [SharedMemoryAddress], inbox: SharedMemoryInbox,
-        options: CollectivesOptions
+        options: CollectivesOptions, tag: OperationTag
     ) throws(CollectiveError) {
         self.rank = rank
         worldSize = addresses.count
@@ -64,7 +64,8 @@ final class SharedMemoryCollectives: ExchangingCollectives {
         for (peer, address) in addresses.enumerated() where peer != rank {
             let link: SharedMemoryPeer
             do {
-                link = try SharedMemoryPeer.open(address, peer: peer, rank: rank, inbox: inbox)
+                link = try SharedMemoryPeer.open(
+                    address, peer: peer, rank: rank, inbox: inbox, tag: tag)
             } catch {
                 releaseLanes()
                 throw error

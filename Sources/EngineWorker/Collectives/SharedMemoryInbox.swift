@@ -1,5 +1,6 @@
 internal import CLinux
 internal import CSharedRing
+internal import Glibc
 
 /// This process's shared memory, into which its peers write: one ring a possible sender.
 ///
@@ -40,7 +41,8 @@ struct SharedMemoryPeer {
     let key: UInt64
 
     static func open(
-        _ address: SharedMemoryAddress, peer: Int, rank: Int, inbox: SharedMemoryInbox
+        _ address: SharedMemoryAddress, peer: Int, rank: Int, inbox: SharedMemoryInbox,
+        tag: OperationTag
     ) throws(CollectiveError) -> SharedMemoryPeer {
         var failure = CSR_OK
         let expected = csr_identity(
@@ -49,21 +51,28 @@ struct SharedMemoryPeer {
             let handle = csr_peer_open(
                 address.pid, address.fd, expected, UInt32(rank), inbox.key, &failure)
         else {
-            throw .setup(reason: "shared memory of rank \(peer): \(text(failure, address))")
+            let number = cl_errno()
+            let reason = "shared memory: \(text(failure, address, number))"
+            if failure == CSR_NO_PROCESS || (failure == CSR_NO_FILE && number == ENOENT) {
+                throw .peerLost(peer: peer, tag: tag, reason: reason)
+            }
+            throw .setup(reason: "rank \(peer): \(reason)")
         }
         return SharedMemoryPeer(handle: handle, key: address.key)
     }
 
-    private static func text(_ failure: csr_failure, _ address: SharedMemoryAddress) -> String {
+    private static func text(
+        _ failure: csr_failure, _ address: SharedMemoryAddress, _ number: Int32
+    ) -> String {
         let place = "/proc/\(address.pid)/fd/\(address.fd)"
         return switch failure {
         case CSR_NO_PROCESS: "process \(address.pid) is gone"
         case CSR_NO_FILE:
-            "\(place) cannot be opened (\(SystemText.of(cl_errno()))); all workers of a host "
+            "\(place) cannot be opened (\(SystemText.of(number))); all workers of a host "
                 + "must run under one user"
         case CSR_NOT_AN_INBOX: "\(place) is not the memory that was announced"
         case CSR_RING_TAKEN: "another worker of the same rank writes to \(place)"
-        default: "\(place): \(SystemText.of(cl_errno()))"
+        default: "\(place): \(SystemText.of(number))"
         }
     }
 }

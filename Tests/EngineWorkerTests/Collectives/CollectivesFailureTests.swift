@@ -40,7 +40,7 @@ import Testing
         let outcomes = CollectivesHarness.run(endpoints, connectSeconds: 0.3, ranks: [0, 2]) { _ in
         }
         #expect((290..<1500).contains(milliseconds(since: start)))
-        let meeting = OperationTag(view: 7, tick: .max, operation: .max)
+        let meeting = OperationTag.meeting(view: 7)
         // The slower one of the two may see the faster one give up.
         let named = outcomes.contains {
             $0 as? CollectiveError == .timeout(peers: [1], tag: meeting)
@@ -177,10 +177,26 @@ import Testing
                     deadline: CollectivesHarness.deadline())
                 Issue.record("change \(number) was accepted")
             } catch {
-                guard case .setup = error else {
-                    Issue.record("change \(number): \(error)")
-                    continue
+                switch error {
+                case .setup, .peerLost(1, .meeting(view: 7), _): break
+                default: Issue.record("change \(number): \(error)")
                 }
+            }
+        }
+    }
+
+    @Test func aMemberThatIsGoneBeforeTheMeetingIsNamed() throws {
+        let own = try CollectivesHarness.endpoints(.sharedMemory, 1, worldSizeMax: 2)[0]
+        defer { own.close() }
+        let addresses = [own.address, try PeerProcess.addressOfOneThatIsGone()]
+        do {
+            _ = try own.connect(
+                view: 7, rank: 0, addresses: addresses, deadline: CollectivesHarness.deadline())
+            Issue.record("a group with a member that is gone")
+        } catch {
+            guard case .peerLost(1, .meeting(view: 7), _) = error else {
+                Issue.record("\(error)")
+                return
             }
         }
     }

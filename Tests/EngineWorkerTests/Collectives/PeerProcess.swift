@@ -35,7 +35,16 @@ final class PeerProcess {
         }
     }
 
-    func kill() { Foundation.kill(process.processIdentifier, SIGKILL) }
+    static func addressOfOneThatIsGone() throws -> [UInt8] {
+        let peer = try PeerProcess(kind: .sharedMemory, rank: 1, worldSize: 2)
+        peer.kill()
+        peer.process.waitUntilExit()
+        return peer.address
+    }
+
+    func kill() {
+        if process.isRunning { Foundation.kill(process.processIdentifier, SIGKILL) }
+    }
 
     deinit {
         kill()
