@@ -103,8 +103,8 @@ public final class Checkpoint {
         folder: String, tensors: [String: TensorView]
     ) throws(CheckpointError) -> String {
         var hash = FNV1a()
-        let config = try MappedFile(path: folder + "/config.json")
-        withExtendedLifetime(config) { hash.add(config.bytes) }
+        let config = try MappedFile.contents(of: folder + "/config.json")
+        config.withUnsafeBytes { hash.add($0) }
         for tensor in tensors.values.sorted(by: { $0.name < $1.name }) {
             var line = "\n\(tensor.name)\t\(tensor.type.rawValue)\t\(tensor.shape)"
             line.withUTF8 { hash.add(UnsafeRawBufferPointer($0)) }

@@ -2,9 +2,6 @@ internal import DaemonRuntime
 
 /// A JSON configuration file of a checkpoint, with typed and bounded access to its keys.
 struct ConfigFile {
-    /// Index files of the largest checkpoints have about 10 MB.
-    static let bytesMax = 1 << 28
-
     let path: String
     let root: JSONValue
 
@@ -13,12 +10,9 @@ struct ConfigFile {
         guard Folder.exists(path) else {
             throw .missingFile(path: path, neededFor: "the model's description")
         }
-        let file = try MappedFile(path: path)
-        guard file.bytes.count <= Self.bytesMax else {
-            throw .malformed(path: path, reason: "\(file.bytes.count) bytes are too many")
-        }
+        let bytes = try MappedFile.contents(of: path)
         do {
-            root = try JSONDocument(Array(file.bytes)).root
+            root = try JSONDocument(bytes).root
         } catch {
             throw .malformed(path: path, reason: "not JSON (\(error.reason))")
         }

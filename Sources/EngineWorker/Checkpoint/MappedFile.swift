@@ -5,6 +5,7 @@ internal import Glibc
 public final class MappedFile: @unchecked Sendable {
     // Immutable after init, and the mapping is read-only: safe to share.
     public let path: String
+    /// Valid as long as this object: whoever reads them holds a reference meanwhile.
     public let bytes: UnsafeRawBufferPointer
 
     public init(path: String) throws(CheckpointError) {
@@ -28,6 +29,12 @@ public final class MappedFile: @unchecked Sendable {
         }
         self.path = path
         bytes = UnsafeRawBufferPointer(start: start, count: byteCount)
+    }
+
+    /// The whole of a small file.
+    static func contents(of path: String) throws(CheckpointError) -> [UInt8] {
+        let file = try MappedFile(path: path)
+        return withExtendedLifetime(file) { Array(file.bytes) }
     }
 
     deinit {
