@@ -1,0 +1,89 @@
+import Protocol
+import Testing
+
+@testable import Coordinator
+
+@Suite struct MembershipTests {
+    let start = Instant(nanoseconds: 0)
+    var membership = Membership(
+        worldSize: 3, tensorParallelSize: 1, configuration: [], lease: .seconds(5))
+
+    mutating func admit(_ number: UInt8, node: String = "a", role: PeerRole = .worker) -> UInt32? {
+        let hello = Hello(
+            role: role, node: node, device: UInt32(number), pid: 1, softwareVersion: "0",
+            declared: [])
+        guard
+            case .admit(let peer, _) = membership.onHello(
+                hello, identity: [number], incarnation: Incarnation(rawValue: 1), at: start)
+        else { return nil }
+        return peer.worker
+    }
+
+    @Test mutating func workersGetTheLowestFreePlace() {
+        #expect(admit(10) == 0)
+        #expect(admit(11) == 1)
+        #expect(admit(12) == 2)
+        #expect(admit(13) == nil)
+        #expect(membership.remove([11])?.worker == 1)
+        #expect(membership.remove([11]) == nil)
+        #expect(admit(14) == 1)
+        #expect(membership.workers.map(\.identity) == [[10], [14], [12]])
+    }
+
+    @Test mutating func gatewaysTakeNoPlace() {
+        for number in 0..<20 as Range<UInt8> { #expect(admit(number, role: .gateway) == 0) }
+        #expect(admit(100) == 0 && admit(101) == 1 && admit(102) == 2)
+        #expect(membership.gateways.count == 20)
+    }
+
+    @Test mutating func theSameDeviceOnAnotherNodeIsAnotherWorker() {
+        #expect(admit(10, node: "a") == 0)
+        membership.update([10]) { $0.stage = .configured }
+        let hello = Hello(
+            role: .worker, node: "b", device: 10, pid: 1, softwareVersion: "0", declared: [])
+        let action = membership.onHello(
+            hello, identity: [77], incarnation: Incarnation(rawValue: 2), at: start)
+        guard case .admit(let peer, let replaced) = action else {
+            Issue.record("\(action)")
+            return
+        }
+        #expect(peer.worker == 1 && replaced == nil)
+    }
+
+    @Test mutating func aLeaseEndsAfterItsLengthAndNotAtIt() {
+        _ = admit(1)
+        _ = admit(2)
+        membership.onHeard([2], at: start + .seconds(1))
+        #expect(membership.expire(at: start + .seconds(5)).isEmpty)
+        let lost = membership.expire(at: start + .seconds(5) + Interval(nanoseconds: 1))
+        #expect(lost.map(\.identity) == [[1]])
+        #expect(membership.peers.map(\.identity) == [[2]])
+    }
+
+    @Test mutating func missingNamesEveryPlace() {
+        _ = admit(1)
+        _ = admit(2)
+        let ready = Ready(
+            endpoint: "", collectivesAddress: [], modelDigest: "", blockCount: 1, blockSize: 1)
+        membership.update([1]) { $0.stage = .ready(ready) }
+        #expect(
+            membership.missing() == [
+                "worker 1 (node a, device 2) is loading the model", "worker 2 has not said HELLO",
+            ])
+        membership.forgetReadiness()
+        #expect(membership.missing().count == 3)
+    }
+
+    @Test mutating func peersAreBounded() {
+        for number in 0..<Membership.peersMax {
+            let hello = Hello(
+                role: .gateway, node: "", device: 0, pid: 1, softwareVersion: "", declared: [])
+            let identity = [UInt8(number >> 8), UInt8(number & 255)]
+            _ = membership.onHello(
+                hello, identity: identity, incarnation: Incarnation(rawValue: 1), at: start)
+        }
+        #expect(membership.peers.count == Membership.peersMax)
+        #expect(admit(9) == nil)
+        #expect(membership.peers.count == Membership.peersMax)
+    }
+}
