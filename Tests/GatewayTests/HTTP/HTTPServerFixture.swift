@@ -58,14 +58,20 @@ final class ServerFixture {
     }
 
     /// Turns the loop until `condition` holds; false when it does not within ten seconds.
+    /// In slices: what a timer changes is seen only after the wait of its turn.
     func run(_ condition: () -> Bool) -> Bool {
-        loop.run(until: MonotonicClock.now() + .seconds(10), condition)
+        let deadline = MonotonicClock.now() + .seconds(10)
+        while MonotonicClock.now() < deadline {
+            if loop.run(until: MonotonicClock.now() + .milliseconds(10), condition) { return true }
+        }
+        return false
     }
 
-    /// As ``run(_:)``, and counts the turns; nil when the condition does not come to hold.
+    /// Turns the loop until `condition` holds and counts the turns; nil when it does not come to
+    /// hold.
     func turns(until condition: () -> Bool) -> Int? {
         var count = -1
-        let holds = run {
+        let holds = loop.run(until: MonotonicClock.now() + .seconds(10)) {
             count += 1
             return condition()
         }
