@@ -145,8 +145,9 @@ extension HTTPServer {
 
     /// Answers what never became a request, in the form of the API's errors, and closes.
     func refuse(_ connection: HTTPConnection, _ status: HTTPStatus, _ message: String) {
+        let type = status == .serviceUnavailable ? "server_error" : "invalid_request_error"
         let text = """
-            {"error":{"message":"\(message)","type":"invalid_request_error","param":null,\
+            {"error":{"message":"\(message)","type":"\(type)","param":null,\
             "code":\(status.code)}}
             """
         connection.keepsAlive = false

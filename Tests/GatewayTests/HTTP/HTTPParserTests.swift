@@ -137,9 +137,11 @@ private let framingRefusals: [Refusal] = [
     refusal(
         withFields("Content-Length: 18446744073709551617"), .bodyTooLong(limit: 16 << 20), 413),
     refusal(
-        withFields("Content-Length: 4\r\n\(chunkedField)"), .contentLengthWithTransferEncoding, 400),
+        withFields("Content-Length: 4\r\n\(chunkedField)"),
+        .contentLengthWithTransferEncoding, 400),
     refusal(
-        withFields("\(chunkedField)\r\nContent-Length: 4"), .contentLengthWithTransferEncoding, 400),
+        withFields("\(chunkedField)\r\nContent-Length: 4"),
+        .contentLengthWithTransferEncoding, 400),
     refusal(
         "POST / HTTP/1.0\r\n\(chunkedField)\r\n\r\n", .transferEncodingInVersion10, 400),
     refusal(withFields("Transfer-Encoding: xchunked"), .transferEncodingNotChunked, 400),

@@ -261,6 +261,64 @@ import Testing
         #expect(fixture.run { fixture.server.openConnections == 0 })
     }
 
+    @Test func drainingClosesAConnectionWhoseAnswerIsNotSentYet() {
+        let fixture = ServerFixture()
+        let client = fixture.connect()
+        client.get()
+        #expect(fixture.run { fixture.handler.exchanges.count == 1 })
+        fixture.server.respond(fixture.handler.exchanges[0], status: .ok, body: [0x61])
+        fixture.server.stopAccepting()
+        #expect(fixture.run { client.isEnded })
+        #expect(client.text.hasSuffix("\r\n\r\na"))
+        #expect(fixture.server.openConnections == 0)
+    }
+
+    @Test func anAbortedStreamIsSeenAsCutShort() {
+        let fixture = ServerFixture()
+        let client = fixture.connect()
+        client.get()
+        #expect(fixture.run { fixture.handler.exchanges.count == 1 })
+        let exchange = fixture.handler.exchanges[0]
+        fixture.server.beginStream(exchange, status: .ok)
+        fixture.server.write(exchange, [0x61])
+        #expect(fixture.run { client.text.hasSuffix("1\r\na\r\n") })
+        #expect(fixture.server.abort(exchange))
+        #expect(fixture.run { client.isEnded })
+        #expect(client.text.hasSuffix("1\r\na\r\n"))
+        #expect(fixture.handler.hangUps.isEmpty && fixture.server.openExchanges == 0)
+    }
+
+    /// As systemd hands one over: a listener that the server did not open, of any family.
+    @Test func aUnixListenerIsServed() {
+        let path = "/tmp/phalanx-http-\(MonotonicClock.randomUInt64())"
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let size = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        let client = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        defer {
+            Glibc.close(client)
+            unlink(path)
+        }
+        let isConnected = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(listener, $0, size) == 0 && listen(listener, 1) == 0
+                    && fcntl(listener, F_SETFL, O_NONBLOCK) == 0 && connect(client, $0, size) == 0
+            }
+        }
+        #expect(isConnected)
+        let loop = EventLoop()
+        let handler = RecordingHandler()
+        let server = HTTPServer(loop: loop, listeners: [listener], handler: handler)
+        let request = Array("GET /unix HTTP/1.0\r\n\r\n".utf8)
+        #expect(Glibc.send(client, request, request.count, 0) == request.count)
+        let deadline = MonotonicClock.now() + .seconds(10)
+        #expect(loop.run(until: deadline) { !handler.exchanges.isEmpty })
+        #expect(handler.requests.first?.path == "/unix" && handler.requests.first?.peer == nil)
+        server.shutdown()
+    }
+
     @Test func shutdownEndsOpenExchanges() {
         let fixture = ServerFixture()
         let client = fixture.connect()
