@@ -143,10 +143,11 @@ static void multiply_block(void *context, size_t item, size_t thread)
     }
 }
 
-// Every group's rows through its linear; all linears have the same shape.
+// Every group's rows through its linear; all linears have the same shape. `has_codes`: the call
+// before this one left the int8 codes of the same rows.
 static void apply_groups(struct ck_engine *engine, struct group *groups, size_t group_count,
                          size_t total_rows, float *y, size_t y_stride, const float *x,
-                         size_t x_stride)
+                         size_t x_stride, int has_codes)
 {
     const struct ck_linear *any = groups[0].linear;
     struct job job = {
@@ -165,7 +166,7 @@ static void apply_groups(struct ck_engine *engine, struct group *groups, size_t 
                  ck_blocks(groups[g].rows, ROW_BLOCK);
         quantized |= groups[g].linear->kind >= CK_INT8_STATIC;
     }
-    if (quantized) ck_pool_run(engine->pool, total_rows, quantize_row, &job);
+    if (quantized && !has_codes) ck_pool_run(engine->pool, total_rows, quantize_row, &job);
     ck_pool_run(engine->pool, items, multiply_block, &job);
 }
 
@@ -174,7 +175,7 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
 {
     if (rows == 0) return;
     struct group group = {.linear = linear, .first = 0, .rows = rows};
-    apply_groups(engine, &group, 1, rows, y, y_stride, x, x_stride);
+    apply_groups(engine, &group, 1, rows, y, y_stride, x, x_stride, 0);
 }
 
 struct activation {
@@ -198,14 +199,19 @@ static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, str
     size_t inner = mlps[0]->gate.outputs, hidden = mlps[0]->gate.inputs;
     float *gate = ck_scratch(engine, CK_SCRATCH_GATE, rows * inner * sizeof(float));
     float *up = ck_scratch(engine, CK_SCRATCH_UP, rows * inner * sizeof(float));
-    for (size_t g = 0; g < group_count; g++) groups[g].linear = &mlps[g]->gate;
-    apply_groups(engine, groups, group_count, rows, gate, inner, x, hidden);
+    // Codes with a scale for each token are the same for both.
+    int shared = 1;
+    for (size_t g = 0; g < group_count; g++) {
+        groups[g].linear = &mlps[g]->gate;
+        shared &= mlps[g]->gate.kind == CK_INT8_DYNAMIC && mlps[g]->up.kind == CK_INT8_DYNAMIC;
+    }
+    apply_groups(engine, groups, group_count, rows, gate, inner, x, hidden, 0);
     for (size_t g = 0; g < group_count; g++) groups[g].linear = &mlps[g]->up;
-    apply_groups(engine, groups, group_count, rows, up, inner, x, hidden);
+    apply_groups(engine, groups, group_count, rows, up, inner, x, hidden, shared);
     struct activation activation = {engine->kernels, gate, up, inner};
     ck_pool_run(engine->pool, rows, activate_row, &activation);
     for (size_t g = 0; g < group_count; g++) groups[g].linear = &mlps[g]->down;
-    apply_groups(engine, groups, group_count, rows, y, hidden, gate, inner);
+    apply_groups(engine, groups, group_count, rows, y, hidden, gate, inner, 0);
 }
 
 void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, const float *x,

@@ -6,7 +6,7 @@
 
 #include "ck_internal.h"
 
-enum { SPIN_COUNT = 4000 };  // about 20 us of pauses before a thread sleeps
+enum { SPIN_COUNT = 1000 };  // about 25 us of pauses before a thread sleeps
 
 struct ck_pool {
     pthread_mutex_t mutex;

@@ -74,7 +74,11 @@ public final class Checkpoint {
         }
         var index = indices[0]
         if indices.count > 1 {
-            guard let plain = indices.first(where: { $0 == "model" + indexSuffix }) else {
+            // Exports of a quantiser may lie beside the original.
+            let isQuantised = entries.contains(QuantizationMap.fileName)
+            let prefix = isQuantised ? "quant_model_weight" : "model."
+            let matching = indices.filter { $0.hasPrefix(prefix) }
+            guard let plain = matching.first, matching.count == 1 else {
                 let remedy = "leave only one index in the folder"
                 throw .unsupported(
                     path: folder, feature: "more than one index (\(indices))", remedy: remedy)

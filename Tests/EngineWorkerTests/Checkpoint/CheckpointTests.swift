@@ -36,6 +36,16 @@ import Testing
         #expect(Self.message(folder.path) == "loaded")
     }
 
+    @Test func theIndexOfTheQuantisedWeightsGoesFirst() throws {
+        let folder = try TemporaryFolder(copyOf: "tiny-w8a8")
+        let expected = try Checkpoint(folder: folder.path).digest
+        let original = Array("{\"weight_map\":{\"a\":\"model-00001-of-00001.safetensors\"}}".utf8)
+        try folder.write("model.safetensors.index.json", original)
+        #expect(try Checkpoint(folder: folder.path).digest == expected)
+        try folder.write("quant_model_weights.safetensors.index.json", original)
+        #expect(Self.message(folder.path).contains("more than one index"))
+    }
+
     @Test func everyMissingPartIsNamed() throws {
         for (file, word) in [
             ("config.json", "config.json"),

@@ -91,6 +91,31 @@ import Testing
         #expect(try outcomes[2].get()[0] == expected)
     }
 
+    @Test func aNewGroupServesTheSameWeights() throws {
+        let prompt = try Fixtures.prompts("tiny-random")[5]
+        let driver = try Driver("tiny-random")
+        let expected = bits(try driver.logits(of: prompt))
+        driver.model.setCollectives(
+            InProcessCollectives(group: InProcessGroup(worldSize: 1), rank: 0, worldSize: 1))
+        #expect(bits(try driver.logits(of: prompt)) == expected)
+    }
+
+    @Test func aPeerThatStaysAwayIsNamed() throws {
+        let collectives = InProcessCollectives(
+            group: InProcessGroup(worldSize: 2), rank: 0, worldSize: 2)
+        let driver = try Driver("tiny-random", rank: 0, collectives: collectives)
+        driver.deadline = MonotonicClock.now() + .milliseconds(20)
+        let part = Driver.Part(tokens: [1, 2, 3])
+        #expect {
+            try driver.run([part])
+        } throws: { error in
+            guard case .timeout(let peers, let tag)? = error as? CollectiveError else {
+                return false
+            }
+            return peers == [1] && tag == .dispatch(view: 1, tick: 1, layer: 1)
+        }
+    }
+
     @Test func malformedMessagesOfAPeerAreErrors() throws {
         let prompt = try Fixtures.prompts("tiny-random")[4]
         let damages: [@Sendable ([UInt8]) -> [UInt8]] = [
