@@ -157,8 +157,14 @@ void ck_latent_attention_apply(struct ck_engine *engine, const struct ck_latent_
     for (size_t first = 0; first < a->rows; first += ROW_CHUNK) {
         job.first_row = first;
         job.rows = ck_min(ROW_CHUNK, a->rows - first);
-        ck_pool_run(engine->pool, a->heads, absorb_queries, &job);
-        ck_pool_run(engine->pool, job.rows * job.head_tiles, attend, &job);
-        ck_pool_run(engine->pool, a->heads, project_values, &job);
+        size_t longest = 0;
+        for (size_t row = first; row < first + job.rows; row++) {
+            size_t length = (size_t)a->positions[row] + 1;
+            longest = length > longest ? length : longest;
+        }
+        size_t work = ck_min(a->heads, CK_HEAD_TILE) * width * longest * 2;
+        ck_run(engine, a->heads, job.rows * a->nope * a->latent, absorb_queries, &job);
+        ck_run(engine, job.rows * job.head_tiles, work, attend, &job);
+        ck_run(engine, a->heads, job.rows * a->value * a->latent, project_values, &job);
     }
 }

@@ -51,6 +51,20 @@ struct ck_engine {
     size_t scratch_bytes[CK_SCRATCH_COUNT];
 };
 
+// Below this many multiplications, waking other threads costs more than they save.
+enum { CK_INLINE_WORK = 1 << 16 };
+
+// Runs a job whose items take about `work` multiplications each: alone, or on the pool.
+static inline void ck_run(struct ck_engine *engine, size_t items, size_t work, ck_task task,
+                          void *context)
+{
+    if (items * work < CK_INLINE_WORK) {
+        for (size_t item = 0; item < items; item++) task(context, item, 0);
+    } else {
+        ck_pool_run(engine->pool, items, task, context);
+    }
+}
+
 void *ck_scratch(struct ck_engine *engine, int slot, size_t bytes);
 
 #pragma clang assume_nonnull end

@@ -166,8 +166,9 @@ static void apply_groups(struct ck_engine *engine, struct group *groups, size_t 
                  ck_blocks(groups[g].rows, ROW_BLOCK);
         quantized |= groups[g].linear->kind >= CK_INT8_STATIC;
     }
-    if (quantized && !has_codes) ck_pool_run(engine->pool, total_rows, quantize_row, &job);
-    ck_pool_run(engine->pool, items, multiply_block, &job);
+    if (quantized && !has_codes) ck_run(engine, total_rows, any->inputs * 4, quantize_row, &job);
+    size_t work = items ? total_rows * any->outputs * any->inputs / items + 1 : 0;
+    ck_run(engine, items, work, multiply_block, &job);
 }
 
 void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, float *y,
@@ -209,7 +210,7 @@ static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, str
     for (size_t g = 0; g < group_count; g++) groups[g].linear = &mlps[g]->up;
     apply_groups(engine, groups, group_count, rows, up, inner, x, hidden, shared);
     struct activation activation = {engine->kernels, gate, up, inner};
-    ck_pool_run(engine->pool, rows, activate_row, &activation);
+    ck_run(engine, rows, inner * 16, activate_row, &activation);
     for (size_t g = 0; g < group_count; g++) groups[g].linear = &mlps[g]->down;
     apply_groups(engine, groups, group_count, rows, y, hidden, gate, inner, 0);
 }
@@ -268,9 +269,9 @@ void ck_experts_apply(struct ck_engine *engine, const struct ck_mlp *experts, co
             mlps[used++] = &experts[e];
         }
         struct rows_copy copy = {hidden, x, inputs + first, outputs + first};
-        ck_pool_run(engine->pool, last - first, gather_row, &copy);
+        ck_run(engine, last - first, hidden, gather_row, &copy);
         apply_mlps(engine, mlps, groups, used, last - first, y, x);
         copy.contiguous = y;
-        ck_pool_run(engine->pool, last - first, scatter_row, &copy);
+        ck_run(engine, last - first, hidden, scatter_row, &copy);
     }
 }

@@ -30,7 +30,7 @@ void ck_norm_apply(struct ck_engine *engine, float *y, size_t y_stride, const fl
                    size_t rows, size_t count)
 {
     struct norm norm = {engine->kernels, y, y_stride, x, x_stride, weight, bias, epsilon, count};
-    ck_pool_run(engine->pool, rows, norm_row, &norm);
+    ck_run(engine, rows, count * 4, norm_row, &norm);
 }
 
 void ck_embed(struct ck_engine *engine, float *y, const int32_t *ids,
@@ -78,7 +78,7 @@ void ck_weighted_sum(struct ck_engine *engine, float *y, const float *const *par
                      const float *weights, size_t rows, size_t slots, size_t count)
 {
     struct weighted_sum sum = {engine->kernels, y, parts, weights, slots, count};
-    ck_pool_run(engine->pool, rows, sum_row, &sum);
+    ck_run(engine, rows, slots * count, sum_row, &sum);
 }
 
 void ck_rotary_tables(float *cosines, float *sines, const int32_t *positions,
@@ -123,7 +123,7 @@ void ck_rotate_queries(struct ck_engine *engine, float *queries, const float *co
                        const float *sines, size_t rows, size_t heads, size_t size, size_t rope)
 {
     struct rotation rotation = {queries, cosines, sines, heads, size, rope};
-    ck_pool_run(engine->pool, rows, rotate_row, &rotation);
+    ck_run(engine, rows, heads * rope * 2, rotate_row, &rotation);
 }
 
 void ck_store_latents(struct ck_engine *engine, float *cache, const int32_t *slots, const float *x,
@@ -222,5 +222,5 @@ void ck_router_apply(struct ck_engine *engine, int32_t *ids, float *weights, flo
 {
     ck_linear_apply(engine, gate, logits, router->experts, x, gate->inputs, rows);
     struct routing routing = {ids, weights, logits, bias, router};
-    ck_pool_run(engine->pool, rows, choose_row, &routing);
+    ck_run(engine, rows, router->experts * (router->chosen + 16), choose_row, &routing);
 }

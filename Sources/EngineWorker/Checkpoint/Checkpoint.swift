@@ -13,7 +13,9 @@ public final class Checkpoint {
     /// FNV-1a 64 over the bytes of config.json and each tensor's name, type and shape, in the
     /// order of names. How tensors are spread over files does not matter.
     public let digest: String
-    private let tensors: [String: TensorView]
+    /// In the order of names.
+    private let tensors: [TensorView]
+    private let indices: [String: Int]
 
     public init(folder: String) throws(CheckpointError) {
         self.folder = folder
@@ -31,23 +33,28 @@ public final class Checkpoint {
                 }
             }
         }
-        self.tensors = tensors
-        digest = try Self.digest(folder: folder, tensors: tensors)
+        let sorted = tensors.values.sorted { $0.name < $1.name }
+        self.tensors = sorted
+        indices = Dictionary(
+            uniqueKeysWithValues: sorted.enumerated().map { ($0.element.name, $0.offset) })
+        digest = try Self.digest(folder: folder, tensors: sorted)
     }
 
     /// - Throws: ``CheckpointError/missingTensor(folder:tensor:)``
     public func tensor(_ name: String) throws(CheckpointError) -> TensorView {
-        guard let tensor = tensors[name] else {
+        guard let tensor = optionalTensor(name) else {
             throw .missingTensor(folder: folder, tensor: name)
         }
         return tensor
     }
 
     func forEachTensor(_ body: (TensorView) -> Void) {
-        for tensor in tensors.values { body(tensor) }
+        for tensor in tensors { body(tensor) }
     }
 
-    public func optionalTensor(_ name: String) -> TensorView? { tensors[name] }
+    public func optionalTensor(_ name: String) -> TensorView? {
+        indices[name].map { tensors[$0] }
+    }
 
     /// A tensor that must have `shape` and one of `types`.
     public func tensor(
@@ -104,12 +111,12 @@ public final class Checkpoint {
     }
 
     private static func digest(
-        folder: String, tensors: [String: TensorView]
+        folder: String, tensors: [TensorView]
     ) throws(CheckpointError) -> String {
         var hash = FNV1a()
         let config = try MappedFile.contents(of: folder + "/config.json")
         config.withUnsafeBytes { hash.add($0) }
-        for tensor in tensors.values.sorted(by: { $0.name < $1.name }) {
+        for tensor in tensors {
             var line = "\n\(tensor.name)\t\(tensor.type.rawValue)\t\(tensor.shape)"
             line.withUTF8 { hash.add(UnsafeRawBufferPointer($0)) }
         }

@@ -12,8 +12,10 @@ enum Fixtures {
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent().path
 
+    /// A model by name, or a folder as it is.
     static func model(_ name: String) -> String {
-        name.hasPrefix("demo-")
+        guard !name.hasPrefix("/") else { return name }
+        return name.hasPrefix("demo-")
             ? repository + "/models/demo/" + name.dropFirst(5)
             : repository + "/Tests/Fixtures/models/" + name
     }

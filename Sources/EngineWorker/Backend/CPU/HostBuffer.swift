@@ -9,7 +9,7 @@ final class HostBuffer {
         precondition(byteCount >= 0, "\(byteCount) bytes for \(purpose)")
         let mapped = mmap(
             nil, max(byteCount, 1), PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let mapped, mapped != MAP_FAILED else {
             throw .outOfMemory(bytes: byteCount, purpose: purpose)
         }
