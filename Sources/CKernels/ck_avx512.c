@@ -137,6 +137,10 @@ TARGET static void matmul_i8(int32_t *y, size_t y_stride, const int8_t *x, size_
         matmul_i8_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
                        outputs, inputs, 4);
     }
+    for (; r + 2 <= rows; r += 2) {
+        matmul_i8_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
+                       outputs, inputs, 2);
+    }
     for (; r < rows; r++) {
         matmul_i8_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
                        outputs, inputs, 1);

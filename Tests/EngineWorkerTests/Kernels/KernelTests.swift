@@ -43,7 +43,7 @@ import Testing
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
         var random = TestRandom(seed: 2)
         for inputs in Self.sizes + [500, 7168] {
-            for (rows, outputs) in [(1, 1), (1, 6), (4, 4), (5, 5)] {
+            for (rows, outputs) in [(1, 1), (1, 6), (3, 4), (4, 4), (7, 5)] {
                 var (x, w) = (random.bytes(rows * inputs), random.bytes(outputs * inputs))
                 // The extremes, where a saturating instruction would show.
                 if inputs == 7168 { (x, w) = (x.map { _ in -128 }, w.map { _ in -128 }) }
