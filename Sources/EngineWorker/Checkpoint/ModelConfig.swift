@@ -78,7 +78,10 @@ public struct ModelConfig: Hashable, Sendable {
         normalizesExpertWeights = try file.boolean("norm_topk_prob", default: true)
         routedScale = try file.number("routed_scaling_factor", range: 0...1e6)
         normEpsilon = try file.number("rms_norm_eps", range: 0...1, default: 1e-6)
-        ropeBase = try file.number("rope_theta", range: 1...1e12, default: 10_000)
+        // Newer transformers write all rotary settings into `rope_parameters`.
+        let rotary = file.value("rope_theta") == nil ? file.value("rope_parameters") : nil
+        ropeBase = try file.number(
+            "rope_theta", in: rotary, range: 1.001...1e12, default: 10_000)
         yarn = try Self.yarn(file)
         positionCountMax = try file.integer("max_position_embeddings", in: 1...(1 << 30))
         fp8Block = try Self.fp8Block(file)
@@ -115,6 +118,11 @@ public struct ModelConfig: Hashable, Sendable {
                     remedy: "no DeepSeek-V3-class model has it")
             }
         }
+        guard try file.boolean("rope_interleave", default: true) else {
+            throw .unsupported(
+                path: file.path, feature: "rope_interleave false",
+                remedy: "use the official checkpoint, whose rotary pairs are interleaved")
+        }
         _ = try file.integer("moe_layer_freq", in: 1...1, default: 1)
         guard file.value("index_topk") == nil else {
             throw .unsupported(
@@ -124,7 +132,8 @@ public struct ModelConfig: Hashable, Sendable {
     }
 
     private static func yarn(_ file: ConfigFile) throws(CheckpointError) -> Yarn? {
-        guard let scaling = file.value("rope_scaling") else { return nil }
+        let found = file.value("rope_scaling") ?? file.value("rope_parameters")
+        guard let scaling = found else { return nil }
         let kind = scaling["type"]?.string ?? scaling["rope_type"]?.string ?? ""
         if kind == "default" { return nil }
         guard kind == "yarn" else {

@@ -76,6 +76,7 @@ import Testing
             ("moe_layer_freq", 2, "moe_layer_freq"),
             ("index_topk", 2048, "sparse attention"),
             ("rope_scaling", ["type": "linear", "factor": 2], "rope_scaling of type 'linear'"),
+            ("rope_interleave", false, "rope_interleave false"),
             ("rope_scaling", ["type": "yarn"], "factor is missing"),
             ("quantization_config", ["quant_method": "awq"], "quantization_config 'awq'"),
             ("hidden_size", 0, "hidden_size must be"),
@@ -99,6 +100,24 @@ import Testing
             let message = Self.message(folder.path)
             #expect(message.contains(reason), "\(key): \(message)")
         }
+    }
+
+    @Test func bothSpellingsOfRotarySettingsAreRead() throws {
+        let folder = try TemporaryFolder(copyOf: "tiny-random")
+        let expected = try ModelConfig(folder: folder.path)
+        let parameters: [String: Any] = [
+            "rope_type": "yarn", "rope_theta": 10000, "factor": 40, "beta_fast": 32,
+            "beta_slow": 1, "mscale": 1, "mscale_all_dim": 1,
+            "original_max_position_embeddings": 4096,
+        ]
+        try folder.edit(
+            "config.json",
+            [("rope_scaling", nil), ("rope_theta", nil), ("rope_parameters", parameters)])
+        #expect(try ModelConfig(folder: folder.path) == expected)
+        try folder.edit(
+            "config.json", [("rope_parameters", ["rope_type": "default", "rope_theta": 500])])
+        #expect(try ModelConfig(folder: folder.path).yarn == nil)
+        #expect(try ModelConfig(folder: folder.path).ropeBase == 500)
     }
 
     @Test func unknownQuantisationTypesAreRefused() throws {
