@@ -33,6 +33,8 @@ public final class EventLoop {
     private var watchIDs: [Int32: UInt64] = [:]
     private var timers: [(at: Instant, id: UInt64, handler: () -> Void)] = []  // a binary heap
     private var cancelledTimers: Set<UInt64> = []
+    /// Timers that this turn has taken from the heap and not run yet.
+    private var dueTimers: Set<UInt64> = []
     private var drains: [(id: UInt64, drain: () -> Bool)] = []
     private var nextID: UInt64 = 1
     private var stopped = false
@@ -118,9 +120,8 @@ public final class EventLoop {
     }
 
     public func cancel(_ timer: TimerID) {
-        if timers.contains(where: { $0.id == timer.number }) {
-            cancelledTimers.insert(timer.number)
-        }
+        let isWaiting = timers.contains { $0.id == timer.number }
+        if isWaiting || dueTimers.contains(timer.number) { cancelledTimers.insert(timer.number) }
     }
 
     // MARK: Running
@@ -128,7 +129,7 @@ public final class EventLoop {
     /// Runs until ``stop()``.
     public func run() {
         stopped = false
-        while !stopped { turn(waitingAtMost: .seconds(3600)) }
+        while !stopped { turn(waitingAtMost: .seconds(3600)) { stopped } }
     }
 
     public func stop() { stopped = true }
@@ -138,16 +139,20 @@ public final class EventLoop {
         while !condition() {
             let left = deadline - MonotonicClock.now()
             if left <= .zero { return false }
-            turn(waitingAtMost: left)
+            turn(waitingAtMost: left, unless: condition)
         }
         return true
     }
 
-    private func turn(waitingAtMost limit: Interval) {
+    /// Timers and drains may bring about what the caller waits for, so `isOver` is asked before the
+    /// wait.
+    private func turn(waitingAtMost limit: Interval, unless isOver: () -> Bool) {
         runDueTimers()
         var moreWaiting = false
-        for entry in drains where entry.drain() { moreWaiting = true }
-        if stopped { return }
+        for entry in drains where drains.contains(where: { $0.id == entry.id }) {
+            if entry.drain() { moreWaiting = true }
+        }
+        if isOver() { return }
         var wait = moreWaiting ? Interval.zero : limit
         if let first = timers.first {
             wait = min(wait, max(first.at - MonotonicClock.now(), .zero))
@@ -174,9 +179,13 @@ public final class EventLoop {
         var due: [(id: UInt64, handler: () -> Void)] = []
         while let first = timers.first, first.at <= now {
             due.append((first.id, first.handler))
+            dueTimers.insert(first.id)
             removeFirstTimer()
         }
-        for timer in due where cancelledTimers.remove(timer.id) == nil { timer.handler() }
+        for timer in due {
+            dueTimers.remove(timer.id)
+            if cancelledTimers.remove(timer.id) == nil { timer.handler() }
+        }
     }
 
     private func takeID() -> UInt64 {
@@ -191,7 +200,7 @@ public final class EventLoop {
         while true {
             var least = parent
             for child in [2 * parent + 1, 2 * parent + 2] where child < timers.count {
-                if timers[child].at < timers[least].at { least = child }
+                if isBefore(child, least) { least = child }
             }
             if least == parent { return }
             timers.swapAt(parent, least)
@@ -199,9 +208,14 @@ public final class EventLoop {
         }
     }
 
+    /// Timers of one instant run in the order in which they were set.
+    private func isBefore(_ left: Int, _ right: Int) -> Bool {
+        (timers[left].at, timers[left].id) < (timers[right].at, timers[right].id)
+    }
+
     private func siftUp(_ start: Int) {
         var child = start
-        while child > 0, timers[child].at < timers[(child - 1) / 2].at {
+        while child > 0, isBefore(child, (child - 1) / 2) {
             timers.swapAt(child, (child - 1) / 2)
             child = (child - 1) / 2
         }
