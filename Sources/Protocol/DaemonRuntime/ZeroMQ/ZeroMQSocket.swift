@@ -216,12 +216,16 @@ public final class ZeroMQSocket {
         self.attachment = nil
     }
 
-    /// True when more is waiting.
+    /// True when more may be waiting, here or on another socket: a handler that sends takes the
+    /// edge of that socket's descriptor with it, and only another round of drains finds what came.
     private func receiveSome(_ handler: ([UInt8], UnsafeRawBufferPointer) -> Void) -> Bool {
+        var hasReceived = false
         for _ in 0..<limits.messagesPerTurnMax {
-            guard receiveOne(handler) else { return false }
+            // A handler may detach this socket.
+            guard attachment != nil, receiveOne(handler) else { break }
+            hasReceived = true
         }
-        return true
+        return hasReceived
     }
 
     /// False when nothing was waiting.
