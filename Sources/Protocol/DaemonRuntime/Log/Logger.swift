@@ -38,22 +38,56 @@ public final class Logger: Sendable {
 
     public typealias Fields = KeyValuePairs<String, Any>
 
-    private struct Throttle {
-        var lastNanoseconds: [String: Int64] = [:]
-        var suppressed: [String: Int] = [:]
+    /// Which of the messages that an outsider can provoke are logged.
+    struct Throttle {
+        private var last: [String: Instant] = [:]
+        private var suppressed: [String: Int] = [:]
+
+        /// How many were left out before this one, or nil when this one is left out too.
+        mutating func admit(_ message: String, at now: Instant) -> Int? {
+            if let last = last[message] {
+                if now - last < .seconds(1) {
+                    suppressed[message, default: 0] += 1
+                    return nil
+                }
+            } else if last.count >= Logger.throttledMessagesMax {
+                return nil
+            }
+            last[message] = now
+            return suppressed.removeValue(forKey: message) ?? 0
+        }
     }
 
     private let daemon: String
     private let threshold: Level
+    private let descriptor: Int32
     private let toJournal: Bool
     private let throttle = Lock(Throttle())
     /// Distinct throttled messages remembered; beyond it they are no longer logged one by one.
-    private static let throttledMessagesMax = 1000
+    static let throttledMessagesMax = 1000
 
     public init(daemon: String, threshold: Level = .info) {
         self.daemon = daemon
         self.threshold = threshold
-        toJournal = getenv("JOURNAL_STREAM") != nil
+        descriptor = STDERR_FILENO
+        toJournal = Self.isJournal(STDERR_FILENO)
+    }
+
+    /// Lines go to `descriptor`, never to the journal.
+    init(daemon: String, threshold: Level, descriptor: Int32) {
+        self.daemon = daemon
+        self.threshold = threshold
+        self.descriptor = descriptor
+        toJournal = false
+    }
+
+    /// systemd.exec(5): the variable names the device and inode of the stream, because a process
+    /// whose stderr was redirected inherits it too.
+    private static func isJournal(_ descriptor: Int32) -> Bool {
+        guard let stream = getenv("JOURNAL_STREAM") else { return false }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { return false }
+        return String(cString: stream) == "\(status.st_dev):\(status.st_ino)"
     }
 
     public func error(_ message: String, _ fields: Fields = [:]) { log(.error, message, fields) }
@@ -67,16 +101,8 @@ public final class Logger: Sendable {
     /// For what an outsider can provoke: at most once a second for each `message`, with a count of
     /// what was left out.
     public func throttledWarning(_ message: String, _ fields: Fields = [:]) {
-        let now = MonotonicClock.now().nanoseconds
-        let suppressed: Int? = throttle.withLock { state in
-            if let last = state.lastNanoseconds[message], now - last < 1_000_000_000 {
-                state.suppressed[message, default: 0] += 1
-                return nil
-            }
-            if state.lastNanoseconds.count >= Self.throttledMessagesMax { return nil }
-            state.lastNanoseconds[message] = now
-            return state.suppressed.removeValue(forKey: message) ?? 0
-        }
+        let now = MonotonicClock.now()
+        let suppressed = throttle.withLock { $0.admit(message, at: now) }
         guard let suppressed else { return }
         let note = suppressed > 0 ? " (and \(suppressed) more in the last second)" : ""
         log(.warning, message + note, fields)
@@ -93,7 +119,7 @@ public final class Logger: Sendable {
         line = String(line.map { $0 == "\n" ? " " : $0 }) + "\n"
         // One write a line, so that lines of several processes do not mix.
         var line8 = line
-        line8.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        line8.withUTF8 { _ = write(descriptor, $0.baseAddress, $0.count) }
     }
 
     private func sendToJournal(_ level: Level, _ message: String, _ fields: Fields) -> Bool {
