@@ -54,7 +54,12 @@ private struct EventReader {
             var event = yaml_event_t()
             guard yaml_parser_parse(&parser, &event) == 1 else {
                 let problem = parser.problem.map { String(cString: $0) } ?? "not YAML"
-                throw error(line: Int(parser.problem_mark.line), problem)
+                // The reader, which decodes, knows only the byte.
+                let line =
+                    parser.error == YAML_READER_ERROR
+                    ? contents.prefix(parser.problem_offset).count { $0 == 0x0A }
+                    : Int(parser.problem_mark.line)
+                throw error(line: line, problem)
             }
             defer { yaml_event_delete(&event) }
             let line = Int(event.start_mark.line)
@@ -84,6 +89,7 @@ private struct EventReader {
         guard OptionTable.specification(of: key)?.kind == .list else {
             throw error(line: line, "\(key): takes one value, not a list")
         }
+        if inList { throw error(line: line, "\(key): a list in a list") }
         inList = true
     }
 
@@ -91,11 +97,15 @@ private struct EventReader {
         let scalar = event.data.scalar
         let bytes = UnsafeBufferPointer(start: scalar.value, count: scalar.length)
         let text = String(decoding: bytes, as: UTF8.self)
-        guard depth > 0 else { throw error(line: line, "expected `option: value`") }
+        guard depth > 0 else {
+            if text.isEmpty { return }  // A document with nothing in it.
+            throw error(line: line, "expected `option: value`")
+        }
         guard let key else {
             let name = text.replacing("_", with: "-")
             let place = "\(path) line \(line + 1)"
-            guard OptionTable.specification(of: name) != nil, name != "config" else {
+            if name == "config" { throw error(line: line, "config: is no option in a file") }
+            guard OptionTable.specification(of: name) != nil else {
                 throw Options.unknown(Options.Given(name: name, value: "", place: place))
             }
             guard seen.insert(name).inserted else {

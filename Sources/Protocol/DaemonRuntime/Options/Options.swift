@@ -92,11 +92,12 @@ public struct Options: Sendable {
                 given.append(Given(name: name, value: String(parts[1]), place: "--\(name)"))
             } else if specification.kind == .flag {
                 given.append(Given(name: name, value: "true", place: argument))
-            } else if index < arguments.count {
+            } else if index < arguments.count, !arguments[index].hasPrefix("--") {
                 given.append(Given(name: name, value: arguments[index], place: argument))
                 index += 1
             } else {
-                throw OptionError(description: "\(argument): needs a value")
+                throw OptionError(
+                    description: "\(argument): needs a value (\(argument)=VALUE for any)")
             }
         }
         return given
@@ -157,10 +158,12 @@ public struct Options: Sendable {
         var adopted = self
         for specification in OptionTable.deployment { adopted.values[specification.name] = nil }
         for entry in entries {
-            try adopted.accept(
-                Given(
-                    name: entry.key, value: entry.value, place: "the coordinator's configuration"),
-                override: true)
+            let given = Given(
+                name: entry.key, value: entry.value, place: "the coordinator's configuration")
+            guard OptionTable.deployment.contains(where: { $0.name == entry.key }) else {
+                throw Self.unknown(given)
+            }
+            try adopted.accept(given, override: true)
         }
         return adopted
     }
