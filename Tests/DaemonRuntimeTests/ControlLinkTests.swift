@@ -1,0 +1,137 @@
+import Protocol
+import Testing
+
+@testable import DaemonRuntime
+
+/// A link against a coordinator that says what the test wants.
+@Suite final class ControlLinkTests {
+    let loop = EventLoop()
+    let context = ZeroMQContext()
+    let coordinator: ZeroMQSocket
+    let endpoint: String
+    var received: [ControlMessage] = []
+    var identities: [[UInt8]] = []
+    var events: [ControlLink.Event] = []
+
+    init() throws {
+        coordinator = try ZeroMQSocket(.router, context: context, limits: SocketLimits())
+        endpoint = try coordinator.bind("tcp://127.0.0.1:*")
+        coordinator.attach(to: loop) { [unowned self] identity, frame in
+            identities.append(identity)
+            if let message = try? ControlMessage.decode(frame) { received.append(message) }
+        }
+    }
+
+    func link() throws -> ControlLink {
+        let hello = Hello(
+            role: .worker, node: "n", device: 1, pid: 2, softwareVersion: "0", declared: [])
+        return try ControlLink(
+            endpoint: endpoint, hello: hello, incarnation: Incarnation(rawValue: 0x0102),
+            context: context, loop: loop, logger: Logger(daemon: "test", threshold: .error)
+        ) { [unowned self] in events.append($0) }
+    }
+
+    func answer(_ body: ControlBody) {
+        let message = ControlMessage(
+            incarnation: Incarnation(rawValue: 1), view: 0, sequence: 1, body: body)
+        let result = coordinator.send(
+            message.encoded(), to: [1, 0, 0, 0, 0, 0, 0, 1, 2])
+        #expect(result == .sent)
+    }
+
+    static let configuration = AssignedConfiguration(
+        worker: 3, dpRank: 3, tpRank: 0, entries: [], lease: .milliseconds(50),
+        readyDeadline: .seconds(1))
+
+    func hellos() -> Int {
+        received.count { message in
+            if case .hello = message.body { true } else { false }
+        }
+    }
+
+    func heartbeats() -> [UInt64] {
+        received.compactMap { message in
+            if case .heartbeat = message.body { message.sequence } else { nil }
+        }
+    }
+
+    func configurations() -> Int {
+        events.count { event in
+            if case .configured = event { true } else { false }
+        }
+    }
+
+    func configure() {
+        #expect(loop.run(until: deadline()) { self.hellos() > 0 })
+        let before = configurations()
+        answer(.config(Self.configuration))
+        #expect(loop.run(until: deadline()) { self.configurations() > before })
+    }
+
+    @Test func helloIsRepeatedUntilItIsAnswered() throws {
+        let link = try link()
+        #expect(loop.run(until: deadline()) { self.hellos() >= 2 })
+        #expect(identities.allSatisfy { $0 == [1, 0, 0, 0, 0, 0, 0, 1, 2] })
+        #expect(heartbeats().isEmpty)
+        configure()
+        guard case .configured(let configuration) = events.first else {
+            Issue.record("\(events)")
+            return
+        }
+        #expect(configuration == Self.configuration)
+        let before = hellos()
+        let end = MonotonicClock.now() + ControlLink.helloEvery + .milliseconds(100)
+        #expect(!loop.run(until: end) { self.hellos() > before })
+        link.close()
+    }
+
+    @Test func heartbeatsKeepTheLeaseOnceConfigured() throws {
+        let link = try link()
+        link.heartbeat = {
+            Heartbeat(stage: .loading, percent: 7, load: RankLoad(), tickAge: .zero)
+        }
+        configure()
+        link.view = 9
+        #expect(loop.run(until: deadline()) { self.heartbeats().count >= 4 })
+        let sequences = received.map(\.sequence)
+        #expect(sequences == sequences.sorted() && Set(sequences).count == sequences.count)
+        #expect(received.last?.view == 9)
+        #expect(received.last?.incarnation == Incarnation(rawValue: 0x0102))
+        link.close()
+    }
+
+    @Test func aCoordinatorThatDoesNotKnowThePeerGetsAnotherHello() throws {
+        let link = try link()
+        configure()
+        let before = hellos()
+        answer(.refuse(Refusal(reason: .unknownPeer, text: "who?")))
+        #expect(loop.run(until: deadline()) { self.hellos() > before })
+        configure()
+        #expect(configurations() == 2)
+        link.close()
+    }
+
+    @Test func everythingElseGoesToTheOwner() throws {
+        let link = try link()
+        configure()
+        let view = View(
+            number: 4, state: .retired, members: [], configurationDigest: 5, reason: "x")
+        answer(.view(view))
+        answer(.wake(view: 4, fromTick: 6))
+        answer(.loadUpdate([RankLoad()]))
+        answer(.heartbeatAck(sequence: 1))
+        answer(.leave(reason: "only peers say this"))
+        #expect(coordinator.send([0xFF], to: [1, 0, 0, 0, 0, 0, 0, 1, 2]) == .sent)
+        answer(.refuse(Refusal(reason: .groupFull, text: "wait")))
+        answer(.refuse(Refusal(reason: .model, text: "another model")))
+        #expect(loop.run(until: deadline()) { self.events.count == 5 })
+        guard case .view(view) = events[1], case .wake(4, 6) = events[2],
+            case .loads([RankLoad()]) = events[3], case .refused(let refusal) = events[4]
+        else {
+            Issue.record("\(events)")
+            return
+        }
+        #expect(refusal == Refusal(reason: .model, text: "another model"))
+        link.close()
+    }
+}
