@@ -88,12 +88,14 @@ extern "C" cj_cursor cj_begin(cj_element container) {
     if (value.is_array()) {
         auto array = value.get_array().value_unsafe();
         auto begin = array.begin(), end = array.end();
-        std::memcpy(&cursor.next, reinterpret_cast<char *>(&begin) + sizeof(void *), sizeof(size_t));
+        std::memcpy(&cursor.next, reinterpret_cast<char *>(&begin) + sizeof(void *),
+                    sizeof(size_t));
         std::memcpy(&cursor.end, reinterpret_cast<char *>(&end) + sizeof(void *), sizeof(size_t));
     } else if (value.is_object()) {
         auto object = value.get_object().value_unsafe();
         auto begin = object.begin(), end = object.end();
-        std::memcpy(&cursor.next, reinterpret_cast<char *>(&begin) + sizeof(void *), sizeof(size_t));
+        std::memcpy(&cursor.next, reinterpret_cast<char *>(&begin) + sizeof(void *),
+                    sizeof(size_t));
         std::memcpy(&cursor.end, reinterpret_cast<char *>(&end) + sizeof(void *), sizeof(size_t));
     }
     return cursor;

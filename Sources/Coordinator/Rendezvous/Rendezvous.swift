@@ -25,8 +25,8 @@ enum Rendezvous {
                     Refusal(
                         reason: .model,
                         text:
-                            "worker \(peer.worker) (node \(peer.node)) has a checkpoint with digest "
-                            + "\(ready.modelDigest), worker \(reference.worker) one with "
+                            "worker \(peer.worker) (node \(peer.node)) has a checkpoint with "
+                            + "digest \(ready.modelDigest), worker \(reference.worker) one with "
                             + "\(reference.digest): copy the same model to all nodes"))
             }
             reference = reference ?? (peer.worker, ready.modelDigest)

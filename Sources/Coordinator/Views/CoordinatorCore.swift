@@ -2,9 +2,9 @@ import Protocol
 
 /// What the coordinator decides: a pure function of messages and time.
 ///
-/// It admits peers, makes a view when all configured workers are ready, publishes it as a whole, and
-/// retires it when a member is lost; it wakes the group and hands loads to gateways. It is never in
-/// the path of a token. ``CoordinatorService`` carries out the actions.
+/// It admits peers, makes a view when all configured workers are ready, publishes it as a whole,
+/// and retires it when a member is lost; it wakes the group and hands loads to gateways. It is
+/// never in the path of a token. ``CoordinatorService`` carries out the actions.
 struct CoordinatorCore {
     struct Settings {
         let worldSize: UInt32

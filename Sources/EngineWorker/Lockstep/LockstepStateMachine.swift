@@ -2,10 +2,10 @@ import Protocol
 
 /// One rank's place in the lock-step group: `detached -> idle(tick) <-> running(tick)`.
 ///
-/// Pure. A rank never starts ticking by itself (unless it is alone): a request in an idle group asks
-/// the coordinator, whose WAKE names the tick at which the group went idle. All ranks go idle at the
-/// same tick, because they judge the same vector, so that number tells a late WAKE from a new one.
-/// This is what vLLM's waves are replaced by.
+/// Pure. A rank never starts ticking by itself (unless it is alone): a request in an idle group
+/// asks the coordinator, whose WAKE names the tick at which the group went idle. All ranks go idle
+/// at the same tick, because they judge the same vector, so that number tells a late WAKE from a
+/// new one. This is what vLLM's waves are replaced by.
 struct LockstepStateMachine {
     enum State: Equatable {
         /// In no view.

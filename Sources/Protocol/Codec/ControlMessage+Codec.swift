@@ -81,27 +81,8 @@ extension ControlBody {
                 phalanx__v1__heartbeat_ack__init(acknowledgement)
                 acknowledgement.pointee.sequence = sequence
             }
-        case .wakeRequest(let view, let fromTick):
-            envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_WAKE_REQUEST
-            envelope.pointee.wake_request = arena.make { wake in
-                phalanx__v1__wake_request__init(wake)
-                wake.pointee.view = view
-                wake.pointee.from_tick = fromTick
-            }
-        case .wake(let view, let fromTick):
-            envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_WAKE
-            envelope.pointee.wake = arena.make { wake in
-                phalanx__v1__wake__init(wake)
-                wake.pointee.view = view
-                wake.pointee.from_tick = fromTick
-            }
-        case .wakeAck(let view, let fromTick):
-            envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_WAKE_ACK
-            envelope.pointee.wake_ack = arena.make { wake in
-                phalanx__v1__wake_ack__init(wake)
-                wake.pointee.view = view
-                wake.pointee.from_tick = fromTick
-            }
+        case .wakeRequest, .wake, .wakeAck:
+            packWake(into: envelope, arena)
         case .peerSilent(let view, let tick, let workers, let reason):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_PEER_SILENT
             envelope.pointee.peer_silent = arena.make { silent in
@@ -127,6 +108,37 @@ extension ControlBody {
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat:
             preconditionFailure("\(self) is not a small message")
+        }
+    }
+
+    private func packWake(
+        into envelope: UnsafeMutablePointer<Phalanx__V1__Envelope>, _ arena: CArena
+    ) {
+        switch self {
+        case .wakeRequest(let view, let fromTick):
+            envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_WAKE_REQUEST
+            envelope.pointee.wake_request = arena.make { wake in
+                phalanx__v1__wake_request__init(wake)
+                wake.pointee.view = view
+                wake.pointee.from_tick = fromTick
+            }
+        case .wake(let view, let fromTick):
+            envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_WAKE
+            envelope.pointee.wake = arena.make { wake in
+                phalanx__v1__wake__init(wake)
+                wake.pointee.view = view
+                wake.pointee.from_tick = fromTick
+            }
+        case .wakeAck(let view, let fromTick):
+            envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_WAKE_ACK
+            envelope.pointee.wake_ack = arena.make { wake in
+                phalanx__v1__wake_ack__init(wake)
+                wake.pointee.view = view
+                wake.pointee.from_tick = fromTick
+            }
+        case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
+            .peerSilent, .loadUpdate, .leave:
+            preconditionFailure("\(self) is not about waking")
         }
     }
 

@@ -3,8 +3,8 @@ public import Protocol
 /// A peer's side of the control plane: says HELLO until it has an answer, keeps the lease with
 /// heartbeats, and hands everything else that the coordinator says to its owner.
 ///
-/// It survives the coordinator: the connection comes back by itself, and a coordinator that does not
-/// know this peer any more gets a new HELLO.
+/// It survives the coordinator: the connection comes back by itself, and a coordinator that does
+/// not know this peer any more gets a new HELLO.
 public final class ControlLink {
     /// What the owner hears.
     public enum Event {

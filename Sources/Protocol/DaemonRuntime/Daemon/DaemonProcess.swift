@@ -8,7 +8,8 @@ public enum DaemonProcess {
     /// Exit code of a refused command line or configuration file (`EX_USAGE`).
     public static let usageExitCode: Int32 = 64
 
-    /// Parses the command line; prints help, version or what is wrong, and exits, where that is all.
+    /// Parses the command line; prints help, version or what is wrong, and exits, where that is
+    /// all.
     public static func start(_ daemon: DaemonKind) -> (options: Options, logger: Logger) {
         let arguments = Array(CommandLine.arguments.dropFirst())
         if arguments.contains("--help") || arguments.contains("-h") {
