@@ -184,14 +184,17 @@ import Testing
 
     /// Sending takes the edge of the descriptor: see `receiveSome`.
     @Test func aHandlerThatSendsOnAnotherSocketLosesNoWakeUp() throws {
-        let (quiet, quietEndpoint, quietInbox) = try router()
+        // No heartbeat comes to the rescue.
+        var limits = SocketLimits()
+        limits.heartbeatMilliseconds = 60_000
+        let (quiet, quietEndpoint, quietInbox) = try router(limits)
         let peer = try ZeroMQSocket(
-            .dealer(identity: [7]), context: context, limits: SocketLimits())
+            .dealer(identity: [7]), context: context, limits: limits)
         try peer.connect(quietEndpoint)
         #expect(peer.send([0]) == .sent)
         #expect(loop.run(until: deadline()) { quietInbox.messages.count == 1 })
         // Attached after `quiet`, so that its drain runs later in the turn.
-        let busy = try ZeroMQSocket(.router, context: context, limits: SocketLimits())
+        let busy = try ZeroMQSocket(.router, context: context, limits: limits)
         let busyEndpoint = try busy.bind("tcp://127.0.0.1:*")
         busy.attach(to: loop) { _, _ in
             _ = peer.send([1])
@@ -199,10 +202,10 @@ import Testing
             while MonotonicClock.now() < end { _ = quiet.send([2], to: [7]) }
         }
         let sender = try ZeroMQSocket(
-            .dealer(identity: [8]), context: context, limits: SocketLimits())
+            .dealer(identity: [8]), context: context, limits: limits)
         try sender.connect(busyEndpoint)
         #expect(sender.send([3]) == .sent)
-        let end = MonotonicClock.now() + .seconds(5)
+        let end = MonotonicClock.now() + .seconds(8)
         #expect(loop.run(until: end) { quietInbox.messages.count == 2 })
         #expect(MonotonicClock.now() < end)
     }
