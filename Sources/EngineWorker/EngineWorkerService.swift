@@ -60,6 +60,7 @@ public final class EngineWorkerService {
         engine = NamedThread("engine") {
             EngineThread(commands: commands, events: events, progress: progress).run()
         }
+        logger.info("listening", ["endpoint": endpoint])
         loop.watch(events.descriptor, for: .readable) { [weak self] _ in self?.takeEvents() }
         requests.attach(to: loop) { [weak self] identity, frame in
             self?.receive(frame, from: identity)

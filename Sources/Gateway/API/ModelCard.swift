@@ -20,7 +20,7 @@ public struct ModelCard: Hashable, Sendable {
         writer.raw(#","object":"model","created":"#)
         writer.integer(created)
         // Clients look for this owner to know that `max_model_len` follows.
-        writer.raw(#","owned_by":"vllm","root":"#)
+        writer.raw(#","owned_by":"phalanx","root":"#)
         writer.string(root)
         writer.raw(#","parent":null,"max_model_len":"#)
         writer.integer(contextLength)

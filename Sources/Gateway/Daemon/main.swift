@@ -1,1 +1,11 @@
-// The daemon's entry: see the library beside this folder.
+internal import DaemonRuntime
+internal import Gateway
+internal import Glibc
+
+let (options, logger) = DaemonProcess.start(.gateway)
+do {
+    exit(try GatewayService(options: options, logger: logger).run())
+} catch {
+    logger.error("\(error)")
+    exit(1)
+}

@@ -1,0 +1,161 @@
+internal import DaemonRuntime
+internal import Protocol
+
+/// The gateway's page of metrics, with vLLM's names; what belongs to a DP rank carries its index as
+/// `engine`.
+final class GatewayMetrics {
+    private static let latencyBounds: [Double] = [
+        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20,
+        40, 80, 160, 640, 2560,
+    ]
+    private static let tokenBounds: [Double] = [
+        0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40,
+        80,
+    ]
+    private static let requestBounds: [Double] = [
+        0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920,
+        7680,
+    ]
+    private static let lengthBounds: [Double] = [
+        1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
+        200_000,
+    ]
+
+    private struct RankSeries {
+        let running: MetricsRegistry.SeriesID
+        let waiting: MetricsRegistry.SeriesID
+        let cacheUsage: MetricsRegistry.SeriesID
+        let preemptions: MetricsRegistry.SeriesID
+        let promptTokens: MetricsRegistry.SeriesID
+        let generationTokens: MetricsRegistry.SeriesID
+        let ticks: MetricsRegistry.SeriesID
+        let dummyTicks: MetricsRegistry.SeriesID
+        let queueTime: MetricsRegistry.SeriesID
+        let timeToFirstToken: MetricsRegistry.SeriesID
+        let interTokenLatency: MetricsRegistry.SeriesID
+        let timePerOutputToken: MetricsRegistry.SeriesID
+        let requestLatency: MetricsRegistry.SeriesID
+        let promptLength: MetricsRegistry.SeriesID
+        let generationLength: MetricsRegistry.SeriesID
+        let success: [FinishReason: MetricsRegistry.SeriesID]
+    }
+
+    private let registry = MetricsRegistry()
+    private let model: String
+    private var ranks: [Int: RankSeries] = [:]
+    private let httpRequests: [Int: MetricsRegistry.SeriesID]
+    private let otherStatus: MetricsRegistry.SeriesID
+    private let activeView: MetricsRegistry.SeriesID
+
+    init(model: String) {
+        self.model = model
+        let name = "phalanx:http_requests_total"
+        let help = "Answers by status."
+        var byStatus: [Int: MetricsRegistry.SeriesID] = [:]
+        for status in [200, 400, 401, 404, 405, 413, 429, 500, 503] {
+            byStatus[status] = registry.register(
+                name, .counter, help: help, labels: ["status": "\(status)"])
+        }
+        httpRequests = byStatus
+        otherStatus = registry.register(name, .counter, help: help, labels: ["status": "other"])
+        activeView = registry.register(
+            "phalanx:active_view", .gauge, help: "Number of the active view; 0 while there is none."
+        )
+    }
+
+    func onAnswer(status: Int) { registry.add(httpRequests[status] ?? otherStatus) }
+
+    func onView(_ number: UInt32) { registry.set(activeView, Double(number)) }
+
+    func onLoad(_ load: RankLoad) {
+        let series = series(of: Int(load.dpRank))
+        registry.set(series.running, Double(load.running))
+        registry.set(series.waiting, Double(load.waiting))
+        registry.set(series.cacheUsage, Double(load.kvCacheUsage))
+        registry.set(series.preemptions, Double(load.preemptions))
+        registry.set(series.promptTokens, Double(load.promptTokens))
+        registry.set(series.generationTokens, Double(load.generationTokens))
+        registry.set(series.ticks, Double(load.tick))
+        registry.set(series.dummyTicks, Double(load.dummyTicks))
+    }
+
+    func onFirstToken(rank: Int, timeToFirstToken: Interval, queued: Interval) {
+        let series = series(of: rank)
+        registry.observe(series.timeToFirstToken, timeToFirstToken.seconds)
+        registry.observe(series.queueTime, queued.seconds)
+    }
+
+    func onToken(rank: Int, sincePrevious: Interval) {
+        registry.observe(series(of: rank).interTokenLatency, sincePrevious.seconds)
+    }
+
+    /// - Parameter decode: from the first token to the last.
+    func onFinished(
+        rank: Int, reason: FinishReason, latency: Interval, decode: Interval, promptTokens: Int,
+        outputTokens: Int
+    ) {
+        let series = series(of: rank)
+        registry.observe(series.requestLatency, latency.seconds)
+        registry.observe(series.promptLength, Double(promptTokens))
+        registry.observe(series.generationLength, Double(outputTokens))
+        if outputTokens > 1 {
+            registry.observe(series.timePerOutputToken, decode.seconds / Double(outputTokens - 1))
+        }
+        if let id = series.success[reason] { registry.add(id) }
+    }
+
+    func page() -> [UInt8] { Array(registry.exposition().utf8) }
+
+    private func series(of rank: Int) -> RankSeries {
+        if let known = ranks[rank] { return known }
+        let new = makeSeries(rank)
+        ranks[rank] = new
+        return new
+    }
+
+    private func makeSeries(_ rank: Int) -> RankSeries {
+        func make(
+            _ name: String, _ kind: MetricsRegistry.Kind, _ help: String, _ bounds: [Double] = []
+        ) -> MetricsRegistry.SeriesID {
+            registry.register(
+                name, kind, help: help, labels: ["model_name": model, "engine": "\(rank)"],
+                bounds: bounds)
+        }
+        var success: [FinishReason: MetricsRegistry.SeriesID] = [:]
+        for reason in FinishReason.allCases {
+            success[reason] = registry.register(
+                "vllm:request_success_total", .counter, help: "Sequences that ended, by reason.",
+                labels: [
+                    "model_name": model, "engine": "\(rank)", "finished_reason": "\(reason)",
+                ])
+        }
+        return RankSeries(
+            running: make("vllm:num_requests_running", .gauge, "Sequences in the batch."),
+            waiting: make("vllm:num_requests_waiting", .gauge, "Sequences that wait."),
+            cacheUsage: make("vllm:kv_cache_usage_perc", .gauge, "Used part of the KV cache, 0-1."),
+            preemptions: make("vllm:num_preemptions_total", .counter, "Preemptions."),
+            promptTokens: make("vllm:prompt_tokens_total", .counter, "Prompt tokens computed."),
+            generationTokens: make("vllm:generation_tokens_total", .counter, "Tokens generated."),
+            ticks: make("phalanx:ticks_total", .counter, "Lock-step ticks of the current view."),
+            dummyTicks: make("phalanx:dummy_ticks_total", .counter, "Ticks without tokens here."),
+            queueTime: make(
+                "vllm:request_queue_time_seconds", .histogram,
+                "Time between arrival at the leader and the first output.", Self.requestBounds),
+            timeToFirstToken: make(
+                "vllm:time_to_first_token_seconds", .histogram, "TTFT.", Self.latencyBounds),
+            interTokenLatency: make(
+                "vllm:inter_token_latency_seconds", .histogram, "ITL.", Self.tokenBounds),
+            timePerOutputToken: make(
+                "vllm:request_time_per_output_token_seconds", .histogram, "TPOT.",
+                Self.tokenBounds),
+            requestLatency: make(
+                "vllm:e2e_request_latency_seconds", .histogram, "Whole request.",
+                Self.requestBounds),
+            promptLength: make(
+                "vllm:request_prompt_tokens", .histogram, "Tokens a prompt.", Self.lengthBounds),
+            generationLength: make(
+                "vllm:request_generation_tokens", .histogram, "Tokens an output.",
+                Self.lengthBounds),
+            success: success)
+    }
+}

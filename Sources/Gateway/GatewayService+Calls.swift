@@ -1,0 +1,178 @@
+internal import DaemonRuntime
+internal import Protocol
+
+/// From a generation call to its sequences, and to the ranks that compute them.
+extension GatewayService {
+    func generate(
+        _ endpoint: APIEndpoint, _ request: HTTPRequest, _ exchange: HTTPExchangeID
+    ) throws(APIError) {
+        let model = try served()
+        var headers = GenerationCall.Headers()
+        headers.requestID = request.headers["x-request-id"]
+        headers.dataParallelRank = request.headers["x-data-parallel-rank"]
+        headers.priority = request.headers["priority"]
+        let call =
+            endpoint == .chatCompletions
+            ? try GenerationCall.parseChat(
+                body: request.body, headers: headers, defaults: model.defaults)
+            : try GenerationCall.parseCompletion(
+                body: request.body, headers: headers, defaults: model.defaults)
+        let prompts = try prompts(of: call, model)
+        if let rank = call.dataParallelRank, !router.dpRanks.contains(rank) {
+            throw .invalidField(
+                name: "data_parallel_rank",
+                reason: "\(rank) is out of range [0, \(router.dpRanks.count))")
+        }
+        try admit(sequences: prompts.count * call.count)
+        let active = try makeCall(call, prompts, model, exchange)
+        calls[exchange] = active
+        for choice in active.choices {
+            owners[choice.requestID] = (active, choice)
+            park(choice)
+        }
+        placeParked()
+    }
+
+    private func admit(sequences: Int) throws(APIError) {
+        let free = router.freeCapacity - parked.count
+        switch admission.decide(
+            sequences: sequences, freeCapacity: free, at: MonotonicClock.now())
+        {
+        case .admit:
+            return
+        case .refuseOverloaded(let seconds):
+            let reason = "\(router.sequenceCount) sequences run or wait"
+            throw .overloaded(reason: reason, retryAfterSeconds: seconds)
+        case .refuseNotReady(let reason, let seconds):
+            throw .notReady(reason: reason, retryAfterSeconds: seconds)
+        }
+    }
+
+    private func prompts(
+        of call: GenerationCall, _ model: ServedModel
+    ) throws(APIError) -> [(tokens: [Int32], text: String)] {
+        switch call.input {
+        case .messages(let messages):
+            let text = try model.render(
+                messages, addGenerationPrompt: call.addGenerationPrompt,
+                continueFinalMessage: call.continueFinalMessage)
+            return [(try tokens(of: text, call, model), call.echoedContent ?? "")]
+        case .prompts(let inputs):
+            var prompts: [(tokens: [Int32], text: String)] = []
+            for input in inputs {
+                switch input {
+                case .text(let text):
+                    prompts.append((try tokens(of: text, call, model), text))
+                case .tokens(let tokens):
+                    let kept = call.truncated(tokens)
+                    let text =
+                        call.echo ? model.tokenizer.decode(kept, skipSpecialTokens: true) : ""
+                    prompts.append((kept, text))
+                }
+            }
+            return prompts
+        }
+    }
+
+    private func tokens(
+        of text: String, _ call: GenerationCall, _ model: ServedModel
+    ) throws(APIError) -> [Int32] {
+        try call.checkLength(of: text, tokenCharactersMax: model.tokenCharactersMax)
+        return call.truncated(try model.encode(text, addSpecialTokens: call.addSpecialTokens))
+    }
+
+    private func makeCall(
+        _ call: GenerationCall, _ prompts: [(tokens: [Int32], text: String)], _ model: ServedModel,
+        _ exchange: HTTPExchangeID
+    ) throws(APIError) -> ActiveCall {
+        var choices: [Choice] = []
+        for (place, prompt) in prompts.enumerated() {
+            let seed = drawSeed()
+            for number in 0..<call.count {
+                let sampling = try call.samplingParameters(
+                    promptTokens: prompt.tokens.count, choice: number, drawnSeed: seed)
+                choices.append(
+                    Choice(
+                        index: place * call.count + number,
+                        call: call,
+                        promptTokens: prompt.tokens,
+                        promptText: prompt.text,
+                        sampling: sampling,
+                        requestID: RequestID(rawValue: nextRequest),
+                        tokenizer: model.tokenizer))
+                nextRequest += 1
+            }
+        }
+        let random = MonotonicClock.randomUInt64()
+        return ActiveCall(
+            exchange: exchange,
+            call: call,
+            identity: ResponseIdentity(
+                kind: call.kind,
+                requestID: call.requestID ?? String(random, radix: 16),
+                created: MonotonicClock.wallMicroseconds() / 1_000_000,
+                model: model.defaults.servedModelNames[0]),
+            choices: choices,
+            arrived: MonotonicClock.now())
+    }
+
+    /// For a request without a seed: random, or from `--seed` and the number of the request.
+    private func drawSeed() -> UInt64 {
+        guard let seed = options.integer("seed") else { return MonotonicClock.randomUInt64() }
+        seedCounter += 1
+        return UInt64(truncatingIfNeeded: seed) &+ seedCounter &* 0x9E37_79B9_7F4A_7C15
+    }
+
+    // MARK: Ranks
+
+    func park(_ choice: Choice) {
+        choice.parkedSince = choice.parkedSince ?? MonotonicClock.now()
+        parked.append(choice.requestID)
+    }
+
+    /// Hands parked choices to ranks that have room, in order.
+    func placeParked() {
+        guard !parked.isEmpty, !router.dpRanks.isEmpty else { return }
+        var left: [RequestID] = []
+        let waiting = parked
+        parked = []
+        for id in waiting {
+            guard let (call, choice) = owners[id] else { continue }
+            if !place(choice, of: call) { left.append(id) }
+        }
+        parked = left + parked
+    }
+
+    private func place(_ choice: Choice, of call: ActiveCall) -> Bool {
+        let tokens = choice.promptTokens.count + choice.outputTokens.count
+        guard
+            let rank = router.choose(
+                promptTokens: tokens, forced: call.call.dataParallelRank)
+        else { return false }
+        let request = GenerationRequest(
+            requestID: choice.requestID,
+            view: view,
+            promptTokenIDs: choice.promptTokens,
+            sampling: choice.sampling,
+            priority: Int32(clamping: call.call.priority),
+            deliveredTokenIDs: choice.outputTokens)
+        guard links?.send(.submit(request), to: rank) == true else { return false }
+        choice.machine.onSubmitted(to: rank)
+        choice.parkedSince = nil
+        choice.prefilled = false
+        router.onSubmitted(to: rank, promptTokens: tokens)
+        return true
+    }
+
+    func failOverdue() {
+        guard !parked.isEmpty else { return }
+        let now = MonotonicClock.now()
+        for id in parked {
+            guard let (call, choice) = owners[id], let since = choice.parkedSince,
+                now - since > Self.parkedMax
+            else { continue }
+            let reason = "no rank took the request for \(Int(Self.parkedMax.seconds)) s"
+            fail(call, .notReady(reason: reason, retryAfterSeconds: 5))
+        }
+    }
+}

@@ -1,0 +1,212 @@
+internal import CLinux
+public import DaemonRuntime
+internal import Glibc
+internal import Protocol
+
+/// The gateway's shell: HTTP on one side, the control and request planes on the other, all on one
+/// loop. What it decides is decided by pure parts: `Admission`, `Routing`, `Requests`.
+public final class GatewayService {
+    static let bodyBytesMax = 32 << 20
+    static let sweepEvery = Interval.milliseconds(250)
+    /// How long a sequence waits for a rank to take it.
+    static let parkedMax = Interval.seconds(60)
+    static let listenBacklog: Int32 = 4096
+
+    let loop = EventLoop()
+    let logger: Logger
+    let notifier = ServiceNotifier()
+    let options: Options
+    private let context = ZeroMQContext()
+    private let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
+    private var control: ControlLink?
+    private(set) var server: HTTPServer?
+
+    var links: LeaderLinks?
+    var model: ServedModel?
+    var metrics: GatewayMetrics?
+    let keys: APIKeys
+    var admission = AdmissionControl()
+    var router = RankRouter()
+    var view: UInt32 = 0
+    /// Calls being answered, and their choices by request.
+    var calls: [HTTPExchangeID: ActiveCall] = [:]
+    var owners: [RequestID: (call: ActiveCall, choice: Choice)] = [:]
+    /// Choices that wait for a rank, in the order in which they came.
+    var parked: [RequestID] = []
+    var nextRequest: UInt64 = 1
+    var seedCounter: UInt64 = 0
+    private var drainDeadline: Instant?
+    private var exitCode: Int32 = 0
+    private var announced = false
+
+    public init(options: Options, logger: Logger) throws {
+        self.options = options
+        self.logger = logger
+        keys = APIKeys(options.list("api-key"))
+        let host = options.requiredText("host")
+        let port = options.requiredInteger("port")
+        var listeners = ServiceNotifier.inheritedListeners()
+        if listeners.isEmpty {
+            let fd = cl_listen_tcp(host, UInt16(port), Self.listenBacklog)
+            guard fd >= 0 else {
+                let reason = String(cString: strerror(cl_errno()))
+                throw OptionError(description: "--host \(host) --port \(port): \(reason)")
+            }
+            listeners = [fd]
+        }
+        var limits = HTTPLimits()
+        limits.message.bodyBytesMax = Self.bodyBytesMax
+        server = HTTPServer(
+            loop: loop, listeners: listeners, limits: limits, tls: try Self.tls(options),
+            handler: self)
+        logger.notice("listening", ["host": host, "port": cl_local_port(listeners[0])])
+    }
+
+    private static func tls(_ options: Options) throws -> TLSContext? {
+        let certificate = options.text("ssl-certfile")
+        let key = options.text("ssl-keyfile")
+        guard certificate != nil || key != nil else { return nil }
+        guard let certificate, let key else {
+            throw OptionError(description: "--ssl-certfile and --ssl-keyfile belong together")
+        }
+        return try TLSContext(certificateFile: certificate, keyFile: key)
+    }
+
+    /// Runs until SIGTERM or SIGINT and the end of what was running then.
+    ///
+    /// - Returns: the process's exit code.
+    public func run() -> Int32 {
+        loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in self?.drain() }
+        links = LeaderLinks(
+            context: context, loop: loop, logger: logger, incarnation: incarnation
+        ) { [weak self] event in self?.onLeader(event) }
+        do throws(TransportError) {
+            let control = try ControlLink(
+                endpoint: DaemonProcess.coordinatorEndpoint(options),
+                hello: DaemonProcess.hello(.gateway, options),
+                incarnation: incarnation,
+                context: context,
+                loop: loop,
+                logger: logger
+            ) { [weak self] event in self?.onControl(event) }
+            control.heartbeat = {
+                Heartbeat(stage: .idle, percent: 0, load: RankLoad(), tickAge: .zero)
+            }
+            self.control = control
+        } catch {
+            logger.error("\(error)")
+            return 1
+        }
+        notifier.status(
+            "saying HELLO to the coordinator at \(DaemonProcess.coordinatorEndpoint(options))")
+        sweep()
+        if let interval = notifier.watchdogInterval {
+            loop.scheduleRepeating(every: interval) { [notifier] in notifier.watchdog() }
+        }
+        loop.run()
+        server?.shutdown()
+        control?.close()
+        return exitCode
+    }
+
+    // MARK: Control plane
+
+    private func onControl(_ event: ControlLink.Event) {
+        switch event {
+        case .configured(let configuration):
+            onConfigured(configuration)
+        case .refused(let refusal):
+            for difference in refusal.differences { logger.error("\(difference)") }
+            logger.error("the coordinator refused this gateway: \(refusal.text)")
+            admission.notReadyReason = refusal.text
+            // A deployment that is late may still come; a configuration does not change by itself.
+            if refusal.reason != .deadline { stop(exitCode: 1) }
+        case .view(let view):
+            onView(view)
+        case .loads(let loads):
+            for load in loads {
+                router.onLoad(load)
+                metrics?.onLoad(load)
+            }
+        case .wake:
+            break
+        }
+    }
+
+    private func onConfigured(_ configuration: AssignedConfiguration) {
+        guard model == nil else { return }
+        do {
+            let model = try ServedModel(try options.adopting(configuration.entries))
+            self.model = model
+            metrics = GatewayMetrics(model: model.defaults.servedModelNames[0])
+            admission.notReadyReason = "the workers are not ready"
+            logger.info("configured", ["model": model.folder])
+        } catch {
+            logger.error("\(error)")
+            stop(exitCode: 1)
+        }
+    }
+
+    private func onView(_ view: View) {
+        switch view.state {
+        case .active:
+            guard view.number != self.view else { return }
+            self.view = view.number
+            control?.view = view.number
+            links?.connect(to: view)
+        case .forming, .retired:
+            if self.view != 0 { logger.warning("no view is active", ["reason": view.reason]) }
+            self.view = 0
+            admission.notReadyReason = view.reason
+            links?.disconnect()
+            notifier.status("not ready: \(view.reason)")
+        }
+        metrics?.onView(self.view)
+    }
+
+    /// The first rank that opens makes the gateway ready.
+    func onServing() {
+        admission.notReadyReason = nil
+        notifier.status("serving, view \(view)")
+        guard !announced else { return }
+        announced = true
+        notifier.ready()
+        logger.notice("serving", ["view": view])
+    }
+
+    // MARK: The end
+
+    private func drain() {
+        guard !admission.isDraining else { return stop(exitCode: exitCode) }
+        admission.isDraining = true
+        notifier.stopping()
+        logger.notice("draining", ["calls": calls.count])
+        drainDeadline =
+            MonotonicClock.now() + .seconds(options.requiredInteger("shutdown-timeout"))
+        checkDrained()
+    }
+
+    func checkDrained() {
+        guard let drainDeadline else { return }
+        if !calls.isEmpty && MonotonicClock.now() < drainDeadline { return }
+        self.drainDeadline = nil
+        for call in calls.values.sorted(by: { $0.arrived < $1.arrived }) {
+            fail(call, .notReady(reason: "the gateway is stopping", retryAfterSeconds: 5))
+        }
+        control?.leave("stopped")
+        stop(exitCode: exitCode)
+    }
+
+    private func stop(exitCode: Int32) {
+        self.exitCode = exitCode
+        // One more turn, so that the last bytes leave.
+        loop.schedule(after: .milliseconds(50)) { [weak self] in self?.loop.stop() }
+    }
+
+    private func sweep() {
+        placeParked()
+        failOverdue()
+        checkDrained()
+        loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }
+    }
+}

@@ -1,0 +1,142 @@
+internal import DaemonRuntime
+internal import Glibc
+
+/// Why the gateway cannot serve a model folder.
+struct ServedModelError: Error, Hashable, CustomStringConvertible {
+    let description: String
+}
+
+/// What the gateway needs of a checkpoint: tokenizer, chat template, bounds and sampling defaults.
+/// The weights are the workers' business.
+struct ServedModel {
+    static let configurationBytesMax = 16 << 20
+
+    let tokenizer: Tokenizer
+    /// nil, with the reason, where the template is not one that can be rendered.
+    let chatTemplate: Result<ChatTemplate, ChatTemplateError>
+    let defaults: ModelDefaults
+    let folder: String
+    let created: Int64
+    /// Unicode scalars of the longest token, at most.
+    let tokenCharactersMax: Int
+
+    /// - Parameter options: with the coordinator's deployment-wide values in place.
+    init(_ options: Options) throws(ServedModelError) {
+        guard let folder = options.text("model") else {
+            throw ServedModelError(description: "the coordinator names no model")
+        }
+        self.folder = folder
+        created = MonotonicClock.wallMicroseconds() / 1_000_000
+        do throws(TokenizerError) {
+            tokenizer = try Tokenizer(folder: options.text("tokenizer") ?? folder)
+        } catch {
+            throw ServedModelError(description: "\(error)")
+        }
+        let tokenizer = tokenizer
+        tokenCharactersMax = (0..<tokenizer.vocabularyCount).reduce(1) {
+            max($0, tokenizer.tokenBytes(Int32($1))?.count ?? 0)
+        }
+        let configuration = tokenizer.configuration
+        do throws(ChatTemplateError) {
+            chatTemplate = .success(try ChatTemplate(configuration: configuration))
+        } catch {
+            chatTemplate = .failure(error)
+        }
+        let config = try Self.readJSON("\(folder)/config.json")
+        guard let longest = config.root["max_position_embeddings"]?.integer, longest > 0,
+            let vocabulary = config.root["vocab_size"]?.integer,
+            (1...Int(Int32.max)).contains(vocabulary)
+        else {
+            throw ServedModelError(
+                description: "\(folder)/config.json: needs max_position_embeddings and vocab_size")
+        }
+        let wanted = options.integer("max-model-len") ?? longest
+        guard wanted <= longest else {
+            throw ServedModelError(
+                description: "--max-model-len \(wanted) is more than the \(longest) of "
+                    + "\(folder)/config.json")
+        }
+        var defaults = ModelDefaults(
+            servedModelNames: (options.text("served-model-name") ?? folder)
+                .split(separator: ",").map(String.init),
+            contextLength: wanted,
+            vocabularySize: vocabulary)
+        defaults.maxLogprobs = options.requiredInteger("max-logprobs")
+        if options.text("generation-config") == "auto" {
+            defaults.sampling = try Self.generationConfig(folder)
+        }
+        self.defaults = defaults
+    }
+
+    private static func generationConfig(_ folder: String) throws(ServedModelError)
+        -> GenerationConfig
+    {
+        let path = "\(folder)/generation_config.json"
+        guard let bytes = read(path) else { return GenerationConfig() }
+        do throws(APIError) {
+            return try GenerationConfig(json: bytes)
+        } catch {
+            throw ServedModelError(description: "\(path): \(error.message)")
+        }
+    }
+
+    private static func readJSON(_ path: String) throws(ServedModelError) -> JSONDocument {
+        guard let bytes = read(path) else {
+            throw ServedModelError(
+                description: "\(path): cannot be read: \(String(cString: strerror(errno)))")
+        }
+        do throws(JSONError) {
+            return try JSONDocument(bytes)
+        } catch {
+            throw ServedModelError(description: "\(path): is not JSON: \(error.reason)")
+        }
+    }
+
+    private static func read(_ path: String) -> [UInt8]? {
+        guard let file = fopen(path, "re") else { return nil }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 1 << 16)
+        while bytes.count <= configurationBytesMax {
+            let count = fread(&chunk, 1, chunk.count, file)
+            if count == 0 { return ferror(file) == 0 ? bytes : nil }
+            bytes.append(contentsOf: chunk[0..<count])
+        }
+        errno = EFBIG
+        return nil
+    }
+}
+
+extension ServedModel {
+    func encode(_ text: String, addSpecialTokens: Bool) throws(APIError) -> [Int32] {
+        do throws(TokenizerError) {
+            return try tokenizer.encode(text, addSpecialTokens: addSpecialTokens)
+        } catch {
+            throw .engineError(reason: "\(error)")
+        }
+    }
+
+    /// The prompt of a chat, as the checkpoint's template writes it. To continue the final message,
+    /// the text ends with that message's content.
+    func render(
+        _ messages: [ChatMessage], addGenerationPrompt: Bool, continueFinalMessage: Bool
+    ) throws(APIError) -> String {
+        let text: String
+        do throws(ChatTemplateError) {
+            let template = try chatTemplate.get()
+            text = try template.render(
+                messages: messages, addGenerationPrompt: addGenerationPrompt)
+        } catch {
+            throw .invalidField(name: "messages", reason: "cannot be rendered: \(error)")
+        }
+        guard continueFinalMessage, let content = messages.last?.content, !content.isEmpty else {
+            return text
+        }
+        guard let place = text.ranges(of: content).last else {
+            throw .invalidField(
+                name: "continue_final_message",
+                reason: "needs a final message that the template keeps as it is")
+        }
+        return String(text[..<place.upperBound])
+    }
+}
