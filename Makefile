@@ -1,0 +1,32 @@
+# Phalanx: `make serve` runs a cell on this machine, `make test` runs everything that CI runs.
+#
+#   make serve [MODEL=dir] [DP=n] [TP=n] [PORT=n] [DEVICE=cpu] [ARGS="--max-num-seqs 8"] [VERBOSE=1]
+
+export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
+
+.PHONY: serve test build lint generate packages check-generated
+
+serve: packages
+	@exec python3 scripts/serve.py
+
+build: packages
+	swift build -c release --static-swift-stdlib
+
+test: packages check-generated
+	swift format lint --strict -r Sources Tests Package.swift
+	swift build --build-tests
+	swift test --skip-build
+
+lint: packages
+	swift format lint --strict -r Sources Tests Package.swift
+	swift test --filter TidyTests
+
+generate: packages
+	scripts/generate.sh
+
+# The committed C code of the messages is what the schema makes.
+check-generated: generate
+	git diff --exit-code --stat -- Sources/CProtocol
+
+packages:
+	@scripts/install-packages.sh
