@@ -18,10 +18,10 @@ extension GatewayService {
             : try GenerationCall.parseCompletion(
                 body: request.body, headers: headers, defaults: model.defaults)
         let prompts = try prompts(of: call, model)
-        if let rank = call.dataParallelRank, !router.dpRanks.contains(rank) {
+        if let rank = call.dataParallelRank, !(0..<model.rankCount).contains(rank) {
             throw .invalidField(
                 name: "data_parallel_rank",
-                reason: "\(rank) is out of range [0, \(router.dpRanks.count))")
+                reason: "\(rank) is out of range [0, \(model.rankCount))")
         }
         try admit(sequences: prompts.count * call.count)
         let active = try makeCall(call, prompts, model, exchange)

@@ -16,6 +16,8 @@ struct ServedModel {
     let chatTemplate: Result<ChatTemplate, ChatTemplateError>
     let defaults: ModelDefaults
     let folder: String
+    /// DP ranks of the deployment, whether they take requests now or not.
+    let rankCount: Int
     let created: Int64
     /// Unicode scalars of the longest token, at most.
     let tokenCharactersMax: Int
@@ -26,6 +28,7 @@ struct ServedModel {
             throw ServedModelError(description: "the coordinator names no model")
         }
         self.folder = folder
+        rankCount = options.requiredInteger("data-parallel-size")
         created = MonotonicClock.wallMicroseconds() / 1_000_000
         do throws(TokenizerError) {
             tokenizer = try Tokenizer(folder: options.text("tokenizer") ?? folder)

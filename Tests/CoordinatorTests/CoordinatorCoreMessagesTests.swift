@@ -114,7 +114,7 @@ import Testing
         let second = deployment.say(0, Deployment.hello(device: 0))
         #expect(
             second.views(to: Self.gateway).first?.reason
-                == "waiting for: worker 0 (node a, device 0) is loading the model; "
+                == "waiting for: worker 0 (node a, device 0) is not ready; "
                 + "worker 1 has not said HELLO")
         _ = deployment.say(1, Deployment.hello(device: 1))
         let forming = deployment.readyAll()

@@ -177,7 +177,7 @@ import Testing
         #expect(
             actions.failures == [
                 "the deployment is not ready after 60 s: "
-                    + "worker 0 (node n0, device 0) is loading the model 42 %; "
+                    + "worker 0 (node n0, device 0) is loading the model, 42 %; "
                     + "worker 2 has not said HELLO"
             ])
         #expect(actions.refusals(to: 1).map(\.reason) == [.deadline])

@@ -68,7 +68,7 @@ import Testing
         membership.update([1]) { $0.stage = .ready(ready) }
         #expect(
             membership.missing() == [
-                "worker 1 (node a, device 2) is loading the model", "worker 2 has not said HELLO",
+                "worker 1 (node a, device 2) is not ready", "worker 2 has not said HELLO",
             ])
         membership.forgetReadiness()
         #expect(membership.missing().count == 3)

@@ -53,6 +53,13 @@ struct TidyRule: Sendable, CustomStringConvertible {
         "Sources/Protocol/DaemonRuntime/EventLoop/Lock.swift": "the mutex guards the value",
         "Sources/Protocol/DaemonRuntime/ZeroMQ/ZeroMQSocket.swift":
             "zmq_ctx_new(3): a context is thread-safe",
+        "Sources/EngineWorker/Collectives/CollectivesEndpoint.swift":
+            "made on one thread and handed to another, never used by two",
+        "Sources/EngineWorker/Collectives/SharedMemoryInbox.swift":
+            "what other processes write is atomic; the rest never changes",
+        "Sources/EngineWorker/Collectives/UCXWorker.swift":
+            "handed over with its endpoint, never used by two threads",
+        "Sources/EngineWorker/Checkpoint/MappedFile.swift": "the mapping is read-only",
     ]
 
     static let daemons = ["Gateway", "Coordinator", "EngineWorker"]

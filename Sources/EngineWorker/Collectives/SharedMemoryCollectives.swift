@@ -138,7 +138,7 @@ final class SharedMemoryCollectives: ExchangingCollectives {
             if now - since < spin {
                 csr_relax()
             } else {
-                try sleep(operation, now: now, until: deadline)
+                try doze(operation, now: now, until: deadline)
             }
         }
         statistics.operations += 1
@@ -242,7 +242,7 @@ final class SharedMemoryCollectives: ExchangingCollectives {
         return Int(amount)
     }
 
-    private func sleep(
+    private func doze(
         _ operation: Operation, now: Instant, until deadline: Instant
     ) throws(CollectiveError) {
         let prepared = csr_sleep_prepare(inbox.handle)

@@ -33,8 +33,8 @@ final class UCXWorker: @unchecked Sendable {
 
     deinit { close() }
 
-    /// By force: every operation has flushed what it sent, and a peer that is gone or stuck must not
-    /// hold this worker up.
+    /// By force: every operation has flushed what it sent, and a peer that is gone or stuck
+    /// must not hold this worker up.
     func close() {
         guard let handle else { return }
         self.handle = nil

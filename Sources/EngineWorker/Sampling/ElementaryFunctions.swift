@@ -13,7 +13,7 @@ enum ElementaryFunctions {
     /// e^r to r^13 is exact to 2^-56.
     @inline(__always)
     static func exponential(_ x: Double) -> Double {
-        // No branch, so that a loop over a row is vectorized: a too small x is computed and dropped.
+        // No branch, so a loop over a row is vectorized: a too small x is computed and dropped.
         let clamped = x >= exponentialArgumentMin ? x : exponentialArgumentMin
         // Adding 1.5 * 2^52 rounds to an integer, which then stands in the low bits.
         let shifted = clamped * 1.442_695_040_888_963_4 + 0x1.8p52

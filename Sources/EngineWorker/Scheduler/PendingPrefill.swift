@@ -1,4 +1,4 @@
-/// Prompt tokens that a rank has accepted and not computed: what a gateway wants to know of its load.
+/// Prompt tokens that a rank has accepted and not computed: what a gateway wants to know of it.
 struct PendingPrefill: Sendable {
     private var remaining: [SequenceID: Int] = [:]
     private(set) var total = 0

@@ -3,10 +3,10 @@ public import Protocol
 /// The life of one sequence as the gateway sees it:
 /// `parked <-> submitted(rank) -> generating(rank) -> ended`.
 ///
-/// Pure. It ends exactly once, whatever happens: a finish, a stop string, a rejection, a client that
-/// leaves, a rank that is lost. What arrives after the end is ignored. A sequence whose rank is lost
-/// is parked and goes to another rank with the tokens that it has; sampling is a function of seed
-/// and position, so the client sees the stream that it would have seen.
+/// Pure. It ends exactly once, whatever happens: a finish, a stop string, a rejection, a client
+/// that leaves, a rank that is lost. What arrives after the end is ignored. A sequence whose rank
+/// is lost is parked and goes to another rank with the tokens that it has; sampling is a function
+/// of seed and position, so the client sees the stream that it would have seen.
 public struct ChoiceStateMachine: Sendable {
     public enum State: Hashable, Sendable {
         /// Belongs to no rank: none was free or its rank was lost.

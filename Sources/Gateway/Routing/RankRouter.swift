@@ -3,9 +3,9 @@ public import Protocol
 /// Chooses the DP rank of a sequence.
 ///
 /// Pure. Ranks are in lock-step, so a step takes as long as its busiest rank: the choice minimises
-/// the largest load that results. The gateway counts exactly what it sent itself (prompt tokens that
-/// have no first token yet, sequences that have not ended); what other gateways sent comes from the
-/// rank's own reports. Equal ranks take turns.
+/// the largest load that results. The gateway counts exactly what it sent itself (prompt tokens
+/// that have no first token yet, sequences that have not ended); what other gateways sent comes
+/// from the rank's own reports. Equal ranks take turns.
 public struct RankRouter: Sendable {
     /// A sequence that decodes costs a row in every step, a prompt its tokens once: one running
     /// sequence weighs as many pending prompt tokens as it will roughly compute.

@@ -2,7 +2,7 @@ import CKernels
 import Testing
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): repeatable values for tests.
-struct TestRandom: RandomNumberGenerator {
+struct KernelRandom: RandomNumberGenerator {
     private var state: UInt64
 
     init(seed: UInt64) { state = seed }

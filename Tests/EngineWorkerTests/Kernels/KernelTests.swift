@@ -11,7 +11,7 @@ import Testing
 
     @Test(arguments: Levels.vector) func matrixProductsAgree(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
-        var random = TestRandom(seed: 1)
+        var random = KernelRandom(seed: 1)
         for inputs in Self.sizes {
             for (rows, outputs) in [(1, 1), (1, 9), (2, 8), (3, 5), (4, 4), (5, 17), (9, 3)] {
                 // Strides beyond the widths: what lies between must be neither read nor written.
@@ -41,7 +41,7 @@ import Testing
 
     @Test(arguments: Levels.vector) func integerProductsAreExact(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
-        var random = TestRandom(seed: 2)
+        var random = KernelRandom(seed: 2)
         for inputs in Self.sizes + [500, 7168] {
             for (rows, outputs) in [(1, 1), (1, 6), (3, 4), (4, 4), (7, 5)] {
                 var (x, w) = (random.bytes(rows * inputs), random.bytes(outputs * inputs))
@@ -63,7 +63,7 @@ import Testing
 
     @Test(arguments: Levels.vector) func accumulationsAgree(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
-        var random = TestRandom(seed: 3)
+        var random = KernelRandom(seed: 3)
         for columns in Self.sizes {
             for (rows, depth) in [(1, 1), (3, 7), (8, 5), (11, 40), (16, 64)] {
                 let x = guarded(random.floats(rows * depth))
@@ -89,7 +89,7 @@ import Testing
 
     @Test(arguments: Levels.vector) func quantisationIsExact(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
-        var random = TestRandom(seed: 4)
+        var random = KernelRandom(seed: 4)
         for count in Self.sizes + [1000] {
             var x = random.floats(count, scale: 20)
             // Ties, zeros, overflow and what is no number.
@@ -119,7 +119,7 @@ import Testing
 
     @Test(arguments: Levels.vector) func dequantisationIsExact(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
-        var random = TestRandom(seed: 5)
+        var random = KernelRandom(seed: 5)
         for count in Self.sizes {
             let sums = (0..<count).map { _ in Int32(truncatingIfNeeded: random.next()) / 4 }
             let biases = (0..<count).map { _ in Int32.random(in: -9999...9999, using: &random) }
@@ -138,7 +138,7 @@ import Testing
     /// The polynomial of exp has an error below 2^-22.
     @Test(arguments: Levels.vector) func elementwiseStagesAgree(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
-        var random = TestRandom(seed: 6)
+        var random = KernelRandom(seed: 6)
         for count in Self.sizes {
             let x = random.floats(count, scale: 30)
             let (w, b) = (random.floats(count), random.floats(count))
@@ -183,7 +183,7 @@ import Testing
     @Test(arguments: Levels.vector) func attentionAgrees(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
         var (table, other) = (kernels, reference)
-        var random = TestRandom(seed: 7)
+        var random = KernelRandom(seed: 7)
         let (heads, latent, rope) = (5, 21, 6)
         let width = latent + rope
         for (length, blockSize) in [(1, 16), (5, 2), (64, 16), (65, 64), (200, 7), (130, 128)] {

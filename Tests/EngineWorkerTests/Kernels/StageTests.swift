@@ -5,7 +5,7 @@ import Testing
 @Suite struct StageTests {
     @Test(arguments: [0, 2, 3]) func oneRowHasTheSameBitsInEveryBatch(level: Int32) throws {
         guard ck_kernels_select(level) != nil else { return }
-        var random = TestRandom(seed: 11)
+        var random = KernelRandom(seed: 11)
         let (inputs, outputs, rows) = (77, 45, 70)
         let x = random.floats(rows * inputs)
         let weight = random.bf16(outputs * inputs)

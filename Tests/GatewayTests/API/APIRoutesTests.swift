@@ -65,7 +65,9 @@ import Testing
         }
     }
 
-    @Test func withoutKeysEveryoneMayAsk() throws {
-        try APIKeys([]).check(method: "POST", target: "/v1/completions", authorization: nil)
+    @Test func withoutKeysEveryoneMayAsk() {
+        #expect(throws: Never.self) {
+            try APIKeys([]).check(method: "POST", target: "/v1/completions", authorization: nil)
+        }
     }
 }

@@ -179,7 +179,8 @@ import Testing
             models
                 == APIFixtures.joined(
                     #"{"object":"list","data":[{"id":"tiny","object":"model","#,
-                    #""created":1700000000,"owned_by":"phalanx","root":"/models/tiny","parent":null,"#,
+                    #""created":1700000000,"owned_by":"phalanx","root":"/models/tiny","#,
+                    #""parent":null,"#,
                     #""max_model_len":100,"permission":[{"id":"modelperm-tiny","#,
                     #""object":"model_permission","created":1700000000,"#,
                     #""allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"#,

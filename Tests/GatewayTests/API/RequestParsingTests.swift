@@ -121,20 +121,20 @@ struct FieldCase: CustomTestStringConvertible, Sendable {
 
     @Test(arguments: [GenerationCall.Kind.completion, .chat], shared + unsupported)
     func aFieldOfBothKindsIsTakenOrRefusedByName(kind: GenerationCall.Kind, field: FieldCase) {
-        check(kind, field)
+        expectNamed(kind, field)
     }
 
     @Test(arguments: completionOnly)
     func aFieldOfCompletionsIsTakenOrRefusedByName(field: FieldCase) {
-        check(.completion, field)
+        expectNamed(.completion, field)
     }
 
     @Test(arguments: chatOnly)
     func aFieldOfChatsIsTakenOrRefusedByName(field: FieldCase) {
-        check(.chat, field)
+        expectNamed(.chat, field)
     }
 
-    private func check(_ kind: GenerationCall.Kind, _ field: FieldCase) {
+    private func expectNamed(_ kind: GenerationCall.Kind, _ field: FieldCase) {
         for value in field.good {
             let error = APIFixtures.error { () throws(APIError) in
                 try APIFixtures.call(kind, #""\#(field.name)":\#(value)"#)

@@ -70,12 +70,9 @@ final class ServerFixture {
     /// Turns the loop until `condition` holds and counts the turns; nil when it does not come to
     /// hold.
     func turns(until condition: () -> Bool) -> Int? {
-        var count = -1
-        let holds = loop.run(until: MonotonicClock.now() + .seconds(10)) {
-            count += 1
-            return condition()
-        }
-        return holds ? count : nil
+        let before = loop.turnCount
+        let holds = loop.run(until: MonotonicClock.now() + .seconds(10), condition)
+        return holds ? Int(loop.turnCount - before) : nil
     }
 }
 

@@ -38,6 +38,8 @@ public final class EventLoop {
     private var drains: [(id: UInt64, drain: () -> Bool)] = []
     private var nextID: UInt64 = 1
     private var stopped = false
+    /// Turns begun so far.
+    public private(set) var turnCount: UInt64 = 0
 
     public init() {
         epoll = cl_epoll_create()
@@ -147,6 +149,7 @@ public final class EventLoop {
     /// Timers and drains may bring about what the caller waits for, so `isOver` is asked before the
     /// wait.
     private func turn(waitingAtMost limit: Interval, unless isOver: () -> Bool) {
+        turnCount += 1
         runDueTimers()
         var moreWaiting = false
         for entry in drains where drains.contains(where: { $0.id == entry.id }) {

@@ -1,0 +1,115 @@
+import Foundation
+import Testing
+
+struct CellError: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// A whole deployment of real processes on this machine, on ports that the system picks.
+final class RunningCell {
+    let coordinator: RunningDaemon
+    private(set) var workers: [RunningDaemon] = []
+    let gateway: RunningDaemon
+    let http: HTTPClient
+    private let coordinatorPort: String
+    private let workerOptions: [String]
+
+    static func model(_ name: String) -> String {
+        let root = RunningDaemon.root
+        let path =
+            name.hasPrefix("demo-")
+            ? "models/demo/\(name.dropFirst(5))" : "Tests/Fixtures/models/\(name)"
+        return root.appendingPathComponent(path).path
+    }
+
+    /// Starts a cell and waits until it serves.
+    ///
+    /// - Parameters:
+    ///   - options: of the coordinator, that is of the deployment.
+    init(
+        model: String = "demo-w8a8",
+        dp: Int = 2,
+        options: [String] = [],
+        workerOptions: [String] = [],
+        gatewayOptions: [String] = []
+    ) throws {
+        let parallel = dp > 1 ? ["--enable-expert-parallel"] : []
+        self.workerOptions = workerOptions
+        coordinator = try RunningDaemon(
+            "coordinator", "phalanx-coordinator",
+            [
+                Self.model(model), "--served-model-name", model, "--data-parallel-size", "\(dp)",
+                "--data-parallel-rpc-port", "0", "--ready-timeout", "120",
+            ] + parallel + options)
+        guard let endpoint = coordinator.value(of: "endpoint"),
+            let port = endpoint.split(separator: ":").last
+        else { throw CellError(description: "no coordinator:\n\(coordinator.log)") }
+        coordinatorPort = String(port)
+        for index in 0..<dp {
+            workers.append(try Self.worker(index, coordinatorPort, workerOptions))
+        }
+        gateway = try RunningDaemon(
+            "gateway", "phalanx-gateway",
+            ["--data-parallel-rpc-port", coordinatorPort, "--port", "0"] + gatewayOptions)
+        guard let http = gateway.value(of: "port").flatMap({ UInt16($0) }) else {
+            throw CellError(description: "no gateway:\n\(gateway.log)")
+        }
+        self.http = HTTPClient(port: http)
+        guard gateway.line(containing: "serving", within: 120) != nil else {
+            throw CellError(description: "not serving:\n\(logs)")
+        }
+    }
+
+    private static func worker(
+        _ index: Int, _ port: String, _ options: [String]
+    ) throws -> RunningDaemon {
+        try RunningDaemon(
+            "worker-\(index)", "phalanx-engine-worker",
+            [
+                "--data-parallel-rpc-port", port, "--device-index", "\(index)", "--worker-threads",
+                "1",
+            ]
+                + options)
+    }
+
+    /// A new process in the place of a worker that has ended.
+    func restartWorker(_ index: Int) throws {
+        workers[index] = try Self.worker(index, coordinatorPort, workerOptions)
+    }
+
+    var daemons: [RunningDaemon] { [coordinator, gateway] + workers }
+
+    var logs: String { daemons.map { "--- \($0.name)\n\($0.log)" }.joined(separator: "\n") }
+
+    /// CPU time of all processes so far, in clock ticks.
+    var cpuTicks: Int { daemons.reduce(0) { $0 + $1.cpuTicks } }
+
+    /// The sum of a metric over its series.
+    func metric(_ name: String) throws -> Double {
+        let page = try http.get("/metrics").text
+        return page.split(separator: "\n").filter {
+            $0.hasPrefix(name + "{") || $0.hasPrefix(name + " ")
+        }.reduce(0) { $0 + (Double($1.split(separator: " ").last ?? "") ?? 0) }
+    }
+
+    /// Asks until `condition` holds; every try is a request, so nothing spins.
+    func wait(_ what: String, within seconds: Double = 30, for condition: () throws -> Bool) throws
+    {
+        let deadline = Date(timeIntervalSinceNow: seconds)
+        while try !condition() {
+            guard Date() < deadline else {
+                throw CellError(description: "\(what) did not come:\n\(logs)")
+            }
+        }
+    }
+
+    /// Stops everything in order and returns the exit codes of gateway, workers and coordinator.
+    func stop() -> [Int32?] {
+        var codes: [Int32?] = []
+        for group in [[gateway], workers, [coordinator]] {
+            for daemon in group { daemon.send(SIGTERM) }
+            codes += group.map { $0.exitCode(within: 60) }
+        }
+        return codes
+    }
+}
