@@ -3,7 +3,7 @@
 # it prints the one line to run and stops.
 set -eu
 packages="libzmq3-dev libprotobuf-c-dev protobuf-c-compiler libsystemd-dev libpcre2-dev libucx-dev
-libsimdjson-dev libyaml-dev libssl-dev"
+libsimdjson-dev libyaml-dev libssl-dev openssl"
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)

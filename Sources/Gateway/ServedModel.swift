@@ -75,7 +75,9 @@ struct ServedModel {
         -> GenerationConfig
     {
         let path = "\(folder)/generation_config.json"
-        guard let bytes = read(path) else { return GenerationConfig() }
+        // A checkpoint may have none.
+        guard access(path, F_OK) == 0 else { return GenerationConfig() }
+        let bytes = try read(path)
         do throws(APIError) {
             return try GenerationConfig(json: bytes)
         } catch {
@@ -84,10 +86,7 @@ struct ServedModel {
     }
 
     private static func readJSON(_ path: String) throws(ServedModelError) -> JSONDocument {
-        guard let bytes = read(path) else {
-            throw ServedModelError(
-                description: "\(path): cannot be read: \(String(cString: strerror(errno)))")
-        }
+        let bytes = try read(path)
         do throws(JSONError) {
             return try JSONDocument(bytes)
         } catch {
@@ -95,18 +94,12 @@ struct ServedModel {
         }
     }
 
-    private static func read(_ path: String) -> [UInt8]? {
-        guard let file = fopen(path, "re") else { return nil }
-        defer { fclose(file) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 1 << 16)
-        while bytes.count <= configurationBytesMax {
-            let count = fread(&chunk, 1, chunk.count, file)
-            if count == 0 { return ferror(file) == 0 ? bytes : nil }
-            bytes.append(contentsOf: chunk[0..<count])
+    private static func read(_ path: String) throws(ServedModelError) -> [UInt8] {
+        do throws(FileError) {
+            return try FileContents.read(path, bytesMax: configurationBytesMax)
+        } catch {
+            throw ServedModelError(description: "\(path): \(error)")
         }
-        errno = EFBIG
-        return nil
     }
 }
 

@@ -1,5 +1,4 @@
 internal import DaemonRuntime
-internal import Glibc
 
 /// How many token ids the checkpoint's tokenizer knows. The rows of the head above them are padding
 /// that must never be sampled; the tokenizer itself is the gateway's business.
@@ -8,15 +7,11 @@ enum TokenizerVocabulary {
 
     /// One more than the largest id in `tokenizer.json`; nil when there is none to read.
     static func count(folder: String) -> Int? {
-        guard let file = fopen("\(folder)/tokenizer.json", "re") else { return nil }
-        defer { fclose(file) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 1 << 16)
-        while bytes.count <= bytesMax {
-            let count = fread(&chunk, 1, chunk.count, file)
-            if count == 0 { break }
-            bytes.append(contentsOf: chunk[0..<count])
-        }
+        let path = "\(folder)/tokenizer.json"
+        let bytes: [UInt8]
+        do throws(FileError) {
+            bytes = try FileContents.read(path, bytesMax: bytesMax)
+        } catch { return nil }
         let document: JSONDocument
         do throws(JSONError) { document = try JSONDocument(bytes) } catch { return nil }
         var largest = -1

@@ -18,40 +18,14 @@ enum TokenizerFiles {
     static func exists(_ path: String) -> Bool { access(path, R_OK) == 0 }
 
     static func read(_ path: String) throws(TokenizerError) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            throw .unreadable(path: path, reason: String(cString: strerror(errno)))
-        }
-        defer { close(descriptor) }
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else {
-            throw .unreadable(path: path, reason: String(cString: strerror(errno)))
-        }
-        guard status.st_mode & S_IFMT == S_IFREG else {
-            throw .unreadable(path: path, reason: "not a regular file")
-        }
-        let byteCount = Int(status.st_size)
-        guard byteCount <= fileBytesMax else {
-            throw .tooLarge(path: path, byteCount: byteCount, limit: fileBytesMax)
-        }
-        var failure: Int32 = 0
-        let bytes = [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initializedCount in
-            while initializedCount < byteCount, let start = buffer.baseAddress {
-                let count = Glibc.read(
-                    descriptor, start + initializedCount, byteCount - initializedCount)
-                if count > 0 {
-                    initializedCount += count
-                } else if count == 0 {
-                    return
-                } else if errno != EINTR {
-                    failure = errno
-                    return
-                }
+        do throws(FileError) {
+            return try FileContents.read(path, bytesMax: fileBytesMax)
+        } catch {
+            switch error {
+            case .unreadable(let reason): throw .unreadable(path: path, reason: reason)
+            case .tooLarge(let byteCount, let limit):
+                throw .tooLarge(path: path, byteCount: byteCount, limit: limit)
             }
         }
-        guard failure == 0 else {
-            throw .unreadable(path: path, reason: String(cString: strerror(failure)))
-        }
-        return bytes
     }
 }

@@ -1,5 +1,4 @@
 internal import CYAML
-internal import Glibc
 
 /// Reads a configuration file: one YAML mapping of option names to values (libyaml's events).
 /// `data_parallel_size` is the same key as `data-parallel-size`, as in vLLM.
@@ -7,25 +6,14 @@ enum ConfigurationFile {
     static let bytesMax = 1 << 20
 
     static func read(_ path: String) throws(OptionError) -> [Options.Given] {
-        guard let contents = contents(of: path) else {
-            throw OptionError(
-                description: "\(path): cannot be read: \(String(cString: strerror(errno)))")
+        let contents: [UInt8]
+        do throws(FileError) {
+            contents = try FileContents.read(path, bytesMax: bytesMax)
+        } catch {
+            throw OptionError(description: "\(path): \(error)")
         }
         var reader = EventReader(path: path)
         return try reader.read(contents)
-    }
-
-    private static func contents(of path: String) -> [UInt8]? {
-        guard let file = fopen(path, "re") else { return nil }
-        defer { fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: bytesMax + 1)
-        let count = fread(&bytes, 1, bytes.count, file)
-        if ferror(file) != 0 { return nil }
-        if count > bytesMax {
-            errno = EFBIG
-            return nil
-        }
-        return Array(bytes.prefix(count))
     }
 }
 
