@@ -36,8 +36,8 @@ import Testing
     }
 
     /// Int8 activations are discontinuous: a difference of 1e-7 before a rounding can change a code
-    /// and then a token. The reference kernels meet no such edge in these prompts, so they must agree
-    /// on all of them; see the next test for the vectorised ones.
+    /// and then a token. The reference kernels meet no such edge in these prompts, so they must
+    /// agree on all of them; see the next test for the vectorised ones.
     @Test(arguments: setups)
     func greedyContinuationsAreThoseOfTheReference(setup: Setup) throws {
         let isInt8 = setup.model.hasSuffix("w8a8")

@@ -88,7 +88,7 @@ import Testing
         // Heartbeats of five processes cost a few tenths of a percent; spinning would cost 400.
         #expect(used <= 6, "\(used * 10) ms of CPU in 2 s")
         // The rank that only served its experts reports with its next heartbeat, so the sum may
-        // still rise by the few ticks of the request; a group that does not go idle makes thousands.
+        // still rise by the few ticks of the request; a group that never idles makes thousands.
         #expect(try cell.metric("phalanx:ticks_total") - ticks <= 50)
         #expect(try cell.http.greedy([0, 5, 6], 8).tokens() == first.tokens())
         print("idle cell: \(used * 10) ms of CPU in 2 s over \(cell.daemons.count) processes")
