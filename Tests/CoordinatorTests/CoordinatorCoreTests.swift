@@ -250,7 +250,7 @@ import Testing
         let report = ControlBody.peerSilent(view: 1, tick: 8, workers: [1], reason: "30 s")
         #expect(
             deployment.say(0, report).views(to: 1).map(\.reason)
-                == ["worker 0 has no answer from worker 1 in tick 8: 30 s"])
+                == ["worker 0 cannot go on with worker 1 in tick 8: 30 s"])
         #expect(deployment.say(0, report).isEmpty, "of a view that has ended")
     }
 

@@ -35,6 +35,7 @@ struct CoordinatorCore {
     /// By when the stage that the group is in must be over; nil while a view is active.
     private var deadline: Instant?
     private var lastStatus = ""
+    private var backoff = FormationBackoff()
 
     init(_ settings: Settings, at now: Instant) {
         self.settings = settings
@@ -94,9 +95,9 @@ struct CoordinatorCore {
         case .peerSilent(let number, let tick, let workers, let reason):
             guard number == view.number, view.state != .retired else { return [] }
             let names = workers.map { "worker \($0)" }.joined(separator: ", ")
+            let about = names.isEmpty ? "" : " with \(names)"
             return retire(
-                "worker \(peer.worker) has no answer from \(names) in tick \(tick): \(reason)",
-                at: now)
+                "worker \(peer.worker) cannot go on\(about) in tick \(tick): \(reason)", at: now)
         case .leave(let reason):
             return onLeave(peer, reason, at: now)
         case .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate:
@@ -116,6 +117,7 @@ struct CoordinatorCore {
         if let ranks = loads.takeChanges() {
             actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
         }
+        if view.state == .retired { actions += form(after: nil, at: now) }
         if let deadline, now >= deadline { actions += onDeadline() }
         return actions + statusIfChanged()
     }
@@ -165,6 +167,13 @@ struct CoordinatorCore {
             // It left the view behind by itself: the others must too.
             return retire("worker \(peer.worker) said READY again", at: now)
         }
+        return form(after: peer, at: now)
+    }
+
+    /// Makes the next view when everybody is ready.
+    ///
+    /// - Parameter newest: whose READY it was, if it was one; refused when it has another model.
+    private mutating func form(after newest: Peer?, at now: Instant) -> [Action] {
         switch Rendezvous.members(
             of: membership.workers, worldSize: settings.worldSize,
             tensorParallelSize: settings.tensorParallelSize)
@@ -172,9 +181,12 @@ struct CoordinatorCore {
         case .incomplete:
             return statusIfChanged()
         case .otherModel(_, let refusal):
-            _ = membership.remove(peer.identity)
-            return [.warn(refusal.text), .send(peer.identity, .refuse(refusal))]
+            guard let newest else { return [] }
+            _ = membership.remove(newest.identity)
+            return [.warn(refusal.text), .send(newest.identity, .refuse(refusal))]
         case .members(let members):
+            guard backoff.allowsForming(at: now) else { return statusIfChanged() }
+            backoff.onFormed(at: now)
             view = View(
                 number: view.number + 1, state: .forming, members: members,
                 configurationDigest: view.configurationDigest, reason: "")
@@ -245,6 +257,7 @@ struct CoordinatorCore {
     /// Ends the current view: everybody who is left says READY again.
     private mutating func retire(_ reason: String, at now: Instant) -> [Action] {
         membership.forgetReadiness()
+        backoff.onEnded(at: now)
         wake = nil
         loads.removeAll()
         deadline = now + settings.readyTimeout
