@@ -27,6 +27,8 @@ final class Choice {
     private var detokenizer: IncrementalDetokenizer
     private var matcher: StopStringMatcher
     private var began = false
+    /// Unicode scalars of `whole.text`, which grows to the length of the answer.
+    private var scalarCount = 0
 
     init(
         index: Int,
@@ -62,7 +64,7 @@ final class Choice {
     ///   sequence or the leader did.
     func receive(_ output: RequestOutput) -> ChoiceText {
         var delta = ChoiceText(index: index, text: "")
-        delta.textOffset = whole.text.unicodeScalars.count
+        delta.textOffset = scalarCount
         if call.logprobs != nil { delta.logprobs = [] }
         if call.returnTokenIDs { delta.tokenIDs = [] }
         begin(with: output, &delta)
@@ -123,6 +125,7 @@ final class Choice {
 
     private func add(_ delta: ChoiceText) {
         whole.text += delta.text
+        scalarCount += delta.text.unicodeScalars.count
         whole.logprobs?.append(contentsOf: delta.logprobs ?? [])
         whole.tokenIDs?.append(contentsOf: delta.tokenIDs ?? [])
         whole.promptLogprobs = whole.promptLogprobs ?? delta.promptLogprobs
