@@ -137,7 +137,7 @@ public enum OptionTable {
             help: "Address on which gateways reach this worker."),
         .init(
             "worker-threads", .integer(0...1024), .node([.worker]), default: "0",
-            help: "Threads of the kernels; 0: the processors shared by the node's workers."),
+            help: "Threads of the kernels; 0: the processors divided by --data-parallel-size."),
         .init(
             "kernel-level", .choice(["auto", "reference", "avx2", "avx512"]), .node([.worker]),
             default: "auto", help: "Instruction set of the kernels."),
