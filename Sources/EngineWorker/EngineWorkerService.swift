@@ -135,7 +135,8 @@ public final class EngineWorkerService {
             worker = configuration.worker
             load.dpRank = configuration.dpRank
             let engine = try EngineConfiguration(options, dpRank: Int(configuration.dpRank))
-            requestsMax = UInt32(engine.maxSequencesRunning + engine.maxSequencesWaiting)
+            requestsMax = UInt32(
+                engine.maxSequencesRunning + options.requiredInteger("max-num-queued-reqs"))
             stage = .loading
             logger.info("configured", ["worker": worker, "dp_rank": configuration.dpRank])
             command(.load(engine))

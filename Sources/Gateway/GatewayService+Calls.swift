@@ -34,6 +34,12 @@ extension GatewayService {
     }
 
     private func admit(sequences: Int) throws(APIError) {
+        if router.capacity > 0 && sequences > router.capacity {
+            throw .invalidField(
+                name: "n",
+                reason: "times the number of prompts is \(sequences), more than the "
+                    + "\(router.capacity) sequences that this deployment takes at once")
+        }
         let free = router.freeCapacity - parked.count
         switch admission.decide(
             sequences: sequences, freeCapacity: free, at: MonotonicClock.now())

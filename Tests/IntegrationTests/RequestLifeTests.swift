@@ -73,6 +73,9 @@ import Testing
         }
         #expect(refused?.status == 429)
         #expect((refused?.headers["retry-after"]).flatMap { Int($0) } ?? 0 >= 1)
+        // What can never fit is no matter of time.
+        let tooMany = try cell.http.post("/v1/completions", ["prompt": "x", "n": 3, "seed": 1])
+        #expect(tooMany.status == 400, "\(tooMany.text)")
         #expect(refused?.errorMessage.contains("overloaded") == true)
     }
 

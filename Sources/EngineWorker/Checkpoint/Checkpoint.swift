@@ -6,12 +6,16 @@ internal import DaemonRuntime
 /// belong, so that a folder may hold other things; without one, all `*.safetensors` files do.
 public final class Checkpoint {
     static let indexSuffix = ".safetensors.index.json"
+    /// Of each tensor's values, to tell apart two trainings of the same architecture.
+    private static let digestedBytes = 1024
 
     public let folder: String
     public let config: ModelConfig
     /// Names of a checkpoint that two nodes hold are equal if and only if their digests are:
     /// FNV-1a 64 over the bytes of config.json and each tensor's name, type and shape, in the
-    /// order of names. How tensors are spread over files does not matter.
+    /// order of names, and over the first bytes of every tensor that all workers read (experts are
+    /// left out: a worker must not touch those of others). How tensors are spread over files does
+    /// not matter.
     public let digest: String
     /// In the order of names.
     private let tensors: [TensorView]
@@ -119,6 +123,8 @@ public final class Checkpoint {
         for tensor in tensors {
             var line = "\n\(tensor.name)\t\(tensor.type.rawValue)\t\(tensor.shape)"
             line.withUTF8 { hash.add(UnsafeRawBufferPointer($0)) }
+            if tensor.name.contains(".experts.") { continue }
+            hash.add(UnsafeRawBufferPointer(rebasing: tensor.bytes.prefix(digestedBytes)))
         }
         let text = String(hash.value, radix: 16)
         return String(repeating: "0", count: 16 - text.count) + text

@@ -35,6 +35,9 @@ public struct RankRouter: Sendable {
     /// Sequences that all ranks together may still take from this gateway.
     public var freeCapacity: Int { ranks.reduce(0) { $0 + max($1.capacity - $1.sequences, 0) } }
 
+    /// Sequences that all ranks together take when they are empty.
+    public var capacity: Int { ranks.reduce(0) { $0 + $1.capacity } }
+
     public var sequenceCount: Int { ranks.reduce(0) { $0 + $1.sequences } }
 
     public mutating func onRankOpened(_ dpRank: Int, capacity: Int) {

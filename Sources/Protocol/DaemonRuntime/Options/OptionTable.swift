@@ -59,7 +59,7 @@ public enum OptionTable {
             "seed", .integer(0...Int.max), .deployment,
             help: "Makes requests without a seed repeatable; default: a random one each."),
         .init(
-            "data-parallel-size", .integer(1...4096), .deployment, default: "1",
+            "data-parallel-size", .integer(1...512), .deployment, default: "1",
             help: "DP ranks: independent requests and caches, common experts."),
         .init(
             "tensor-parallel-size", .integer(1...64), .deployment, default: "1",
