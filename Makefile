@@ -15,7 +15,8 @@ build: packages
 test: packages check-generated
 	swift format lint --strict -r Sources Tests Package.swift
 	swift build --build-tests
-	swift test --skip-build
+	swift test --skip-build --skip IntegrationTests
+	swift test --skip-build --filter IntegrationTests --no-parallel
 
 lint: packages
 	swift format lint --strict -r Sources Tests Package.swift
