@@ -1,4 +1,5 @@
 internal import DaemonRuntime
+internal import Glibc
 internal import Protocol
 
 extension EngineConfiguration {
@@ -25,10 +26,19 @@ extension EngineConfiguration {
             syncInterval: options.requiredInteger("data-parallel-sync-interval"),
             exchangeTimeout: .milliseconds(options.requiredInteger("exchange-timeout")),
             collectives: Self.collectives(options.requiredText("collectives")),
-            collectivesDevice: options.text("collectives-device"),
+            collectivesDevice: Self.collectivesDevice(options),
             quantization: options.text("quantization"),
             kernelLevel: options.requiredText("kernel-level"),
             threadCount: options.requiredInteger("worker-threads"))
+    }
+
+    /// A worker that gateways reach by loopback alone must not listen elsewhere either, as UCX does
+    /// by itself; who names devices, here or in UCX's own variable, is obeyed.
+    private static func collectivesDevice(_ options: Options) -> String? {
+        if let device = options.text("collectives-device") { return device }
+        let address = options.requiredText("worker-address")
+        let isLoopback = address.hasPrefix("127.") || address == "::1" || address == "[::1]"
+        return isLoopback && getenv("UCX_NET_DEVICES") == nil ? "lo" : nil
     }
 
     private static func collectives(_ name: String) -> CollectivesKind {
