@@ -18,6 +18,18 @@ import Testing
         #expect(!stream.text.contains("house of the LORD"))
     }
 
+    @Test func anEchoWithoutOutputIsAnswered() throws {
+        let cell = try RunningCell(dp: 2)
+        let body: [String: Any] = ["prompt": "In the beginning", "max_tokens": 0, "echo": true]
+        let whole = try cell.http.post("/v1/completions", body)
+        #expect(whole.choices[0]["text"] as? String == "In the beginning")
+        #expect(whole.choices[0]["logprobs"] is NSNull)
+        #expect(whole.choices[0]["prompt_logprobs"] is NSNull)
+        let stream = try cell.http.stream("/v1/completions", body).wholeText()
+        #expect(stream.text == "In the beginning")
+        #expect(stream.finish == "length")
+    }
+
     @Test func aClientThatLeavesFreesItsBlocks() throws {
         let cell = try RunningCell(dp: 2)
         let connection = try cell.http.stream(

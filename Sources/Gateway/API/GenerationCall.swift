@@ -136,6 +136,8 @@ extension GenerationCall {
         }
         var result = sampling
         result.maxTokens = Int32(clamping: limit)
+        // Without output the prompt's scores are what an engine computes; a pure echo drops them.
+        if limit == 0 { result.promptLogprobs = result.promptLogprobs ?? 0 }
         // vLLM: the j-th sequence of a seeded request has seed + j.
         let base = seed.map { UInt64(bitPattern: $0) } ?? drawnSeed
         result.seed = base &+ UInt64(choice)

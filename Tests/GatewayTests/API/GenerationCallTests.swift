@@ -79,6 +79,14 @@ import Testing
         #expect(error?.parameter == "max_tokens")
     }
 
+    /// An engine refuses a request for neither tokens nor scores, and its client would wait.
+    @Test func aPureEchoAsksTheEngineForScoresThatItDrops() throws {
+        let call = try APIFixtures.call(.completion, #""echo":true,"max_tokens":0"#)
+        let sampling = try call.samplingParameters(promptTokens: 3, choice: 0, drawnSeed: 1)
+        #expect(sampling.maxTokens == 0 && sampling.promptLogprobs == 0)
+        #expect(!call.returnPromptLogprobs && call.logprobs == nil)
+    }
+
     @Test func eachChoiceHasItsOwnSeed() throws {
         let seeded = try APIFixtures.call(.completion, #""n":3,"seed":-9223372036854775808"#)
         let drawn = try APIFixtures.call(.completion, #""n":3,"seed":-1"#)
