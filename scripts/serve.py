@@ -9,6 +9,7 @@ It plays the service manager's part: the daemons report to it by sd_notify, so w
   PORT    of HTTP (default: 8004; 0 picks a free one)
   DEVICE  cpu
   BIN     folder with the daemons; default: a release build that this script makes
+          (MODEL and BIN are relative to the working folder or else to this repository)
   ARGS    more options for the coordinator, as on its command line (e.g. "--max-num-seqs 8")
   VERBOSE 1 shows every log line of the daemons
 """
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,8 +34,27 @@ STOP_SECONDS = 40
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+DAEMONS = ("phalanx-coordinator", "phalanx-engine-worker", "phalanx-gateway")
+
+
 def setting(name, default):
     return os.environ.get(name) or default
+
+
+def folder_with(name, path, files):
+    """Where `path` is: in the working folder or else in the repository. Says what it lacks."""
+    path = os.path.expanduser(path)
+    for base in (os.getcwd(), ROOT):
+        place = os.path.join(base, path)
+        if all(os.path.isfile(os.path.join(place, file)) for file in files):
+            # As given where that is enough for the daemons, which run in the repository.
+            return path if base == ROOT else place
+    reason = f"there is no {' and no '.join(files)} in this folder"
+    if os.path.isfile(os.path.join(os.getcwd(), path)):
+        reason = "is a file; give its folder"
+    elif not any(os.path.isdir(os.path.join(base, path)) for base in (os.getcwd(), ROOT)):
+        reason = "there is no such folder"
+    sys.exit(f"{name}={path}: {reason}")
 
 
 class Screen:
@@ -74,7 +95,7 @@ def build():
     """Builds the daemons; shows SwiftPM's counter, and its output only when it fails."""
     started = time.monotonic()
     command = ["swift", "build", "-c", "release", "--static-swift-stdlib"]
-    for product in ("phalanx-coordinator", "phalanx-engine-worker", "phalanx-gateway"):
+    for product in DAEMONS:
         lines = []
         child = subprocess.Popen(
             command + ["--product", product], cwd=ROOT, text=True, errors="replace",
@@ -97,14 +118,16 @@ def build():
 class Daemon:
     """One child process with its own notification socket and log."""
 
-    def __init__(self, name, folder, arguments):
+    def __init__(self, name, cell, arguments):
         self.name = name
+        self.cell = cell
         self.ready = threading.Event()
         self.status = "starting"
         self.tail = []
+        self.shown = set()
         self.endpoint = None
         self.port = None
-        path = os.path.join(folder, f"{name}.notify")
+        path = os.path.join(cell.folder, f"{name}.notify")
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(path)
         environment = dict(os.environ, NOTIFY_SOCKET=path)
@@ -134,8 +157,11 @@ class Daemon:
             where = re.search(r"listening .*port=(\d+)", text)
             if where:
                 self.port = int(where.group(1))
-            if setting("VERBOSE", "") or text.startswith(("warning", "error")):
+            # That daemons leave is no warning while they are told to.
+            worries = ("error",) if self.cell.stopping else ("warning", "error")
+            if setting("VERBOSE", "") or text.startswith(worries):
                 screen.line(f"  [{self.name}] {text}")
+                self.shown.add(text)
 
     def read_status(self):
         while True:
@@ -157,7 +183,7 @@ class Cell:
         self.folder = tempfile.mkdtemp(prefix="phalanx-")
 
     def start(self, name, binary, *arguments):
-        daemon = Daemon(name, self.folder, [binary, *arguments])
+        daemon = Daemon(name, self, [binary, *arguments])
         self.daemons.append(daemon)
         return daemon
 
@@ -166,9 +192,11 @@ class Cell:
             code = daemon.child.poll()
             if code is not None and not self.stopping:
                 time.sleep(0.1)  # its last lines are on their way
-                screen.line(f"{daemon.name} ended with code {code}:")
+                how = f"ended with code {code}" if code >= 0 else f"was killed by signal {-code}"
+                screen.line(f"{daemon.name} {how}; the cell stops")
                 for text in daemon.tail:
-                    screen.line(f"  {text}")
+                    if text not in daemon.shown:
+                        screen.line(f"  {text}")
                 self.stop()
                 sys.exit(1)
 
@@ -195,9 +223,7 @@ class Cell:
                     screen.line(f"{daemon.name} does not stop: killed")
                     daemon.stop(signal.SIGKILL)
                     daemon.child.wait()
-        for daemon in self.daemons:
-            os.unlink(os.path.join(self.folder, f"{daemon.name}.notify"))
-        os.rmdir(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill(self):
         for daemon in self.daemons:
@@ -246,25 +272,29 @@ def sample(port):
 
 
 def run(cell):
-    # When make (or the shell) dies, this script stops the cell in order.
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    model = setting("MODEL", os.path.join("models", "demo", "w8a8"))
-    if not os.path.isfile(os.path.join(ROOT, model, "config.json")):
-        sys.exit(f"MODEL={model}: there is no config.json in this folder")
+    # When make (or the shell) dies, this script stops the cell in order; under nohup it stays.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    model = folder_with(
+        "MODEL", setting("MODEL", os.path.join("models", "demo", "w8a8")), ["config.json"])
     if setting("DEVICE", "cpu") != "cpu":
         sys.exit(f"DEVICE={setting('DEVICE', '')}: only cpu is supported")
     size, tensor = setting("DP", "2"), setting("TP", "1")
     for name, value in (("DP", size), ("TP", tensor), ("PORT", setting("PORT", "8004"))):
         if not value.isdigit():
             sys.exit(f"{name}={value}: is not a number")
-    folder = os.environ.get("BIN") or build()
+    try:
+        more = shlex.split(setting("ARGS", ""))
+    except ValueError as error:
+        sys.exit(f"ARGS={setting('ARGS', '')}: {error}")
+    folder = folder_with("BIN", os.environ["BIN"], DAEMONS) if os.environ.get("BIN") else build()
     started = time.monotonic()
     options = [model, "--data-parallel-size", size, "--tensor-parallel-size", tensor]
     if int(size) > 1:
         options.append("--enable-expert-parallel")
     coordinator = cell.start(
         "coordinator", os.path.join(folder, "phalanx-coordinator"), *options,
-        "--data-parallel-rpc-port", "0", *shlex.split(setting("ARGS", "")))
+        "--data-parallel-rpc-port", "0", *more)
     cell.wait(lambda: coordinator.endpoint)
     port = coordinator.endpoint.rsplit(":", 1)[1]
     reach = ["--data-parallel-rpc-port", port]
@@ -297,8 +327,13 @@ def main():
         else:
             raise KeyboardInterrupt
 
+    # A parent may have left them blocked, as libdispatch does in its threads.
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, on_signal)
     try:
         run(cell)
     except KeyboardInterrupt:
