@@ -115,11 +115,17 @@ extension GatewayService {
             call: call,
             identity: ResponseIdentity(
                 kind: call.kind,
-                requestID: call.requestID ?? String(random, radix: 16),
+                requestID: call.requestID ?? Self.hexadecimal(random),
                 created: MonotonicClock.wallMicroseconds() / 1_000_000,
                 model: model.defaults.servedModelNames[0]),
             choices: choices,
             arrived: MonotonicClock.now())
+    }
+
+    /// Sixteen digits.
+    private static func hexadecimal(_ value: UInt64) -> String {
+        let digits = String(value, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
     }
 
     /// For a request without a seed: random, or from `--seed` and the number of the request.

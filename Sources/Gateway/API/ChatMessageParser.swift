@@ -24,12 +24,24 @@ enum ChatMessageParser {
         return messages
     }
 
+    /// As the templates call them. They leave out what they do not know, and a message that is lost
+    /// without a word is worse than one that is refused.
+    private static let roles = [
+        "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
+        "tool": "tool",
+    ]
+
     private static func message(
         _ value: JSONValue, name: String
     ) throws(APIError) -> ChatMessage {
         let fields = try RequestFields(object: value, name: name, path: name + ".")
         guard let role = try fields.string("role") else {
             throw .invalidType(name: fields.name("role"), expected: "a string")
+        }
+        guard let role = roles[role] else {
+            throw .invalidField(
+                name: fields.name("role"),
+                reason: "is \"\(role)\"; the template knows system, user, assistant and tool")
         }
         let content = try content(fields)
         let toolCalls = try toolCalls(fields)

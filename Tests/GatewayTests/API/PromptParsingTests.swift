@@ -58,6 +58,15 @@ import Testing
         #expect(try APIFixtures.completion(#"{"prompt":[\#(tokens)]}"#).kind == .completion)
     }
 
+    @Test func aRoleThatNoTemplateWritesIsRefused() {
+        let error = APIFixtures.error { () throws(APIError) in
+            try APIFixtures.chat(
+                #"{"messages":[{"role":"user","content":"a"},{"role":"bot","content":"b"}]}"#)
+        }
+        #expect(error?.status == 400)
+        #expect(error?.parameter == "messages[1].role")
+    }
+
     @Test func messagesBecomeWhatATemplateReads() throws {
         let call = try APIFixtures.chat(
             #"""
@@ -81,7 +90,7 @@ import Testing
                         toolCalls: [.init(type: "function", name: "f", arguments: #"{"x":1}"#)]),
                     ChatMessage(role: "tool", content: "42"),
                     ChatMessage(role: "user", content: ""),
-                    ChatMessage(role: "developer", content: ""),
+                    ChatMessage(role: "system", content: ""),
                 ]))
     }
 
