@@ -4,7 +4,7 @@
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
-.PHONY: serve test build lint generate packages check-generated
+.PHONY: serve test sanitize build lint generate packages check-generated
 
 serve: packages
 	@exec python3 scripts/serve.py
@@ -17,6 +17,11 @@ test: packages check-generated
 	swift build --build-tests
 	swift test --skip-build --skip IntegrationTests
 	swift test --skip-build --filter IntegrationTests --no-parallel
+
+# Not part of `test`: a sanitizer needs a build of its own.
+sanitize: packages
+	scripts/sanitize.sh address
+	scripts/sanitize.sh thread
 
 lint: packages
 	swift format lint --strict -r Sources Tests Package.swift
