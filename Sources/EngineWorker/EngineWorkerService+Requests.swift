@@ -23,14 +23,21 @@ extension EngineWorkerService {
             logger.throttledWarning("a gateway speaks another protocol", ["version": version])
             return
         }
-        guard sessions.onOpen(identity, incarnation: gateway, at: MonotonicClock.now()) else {
+        switch sessions.onOpen(identity, incarnation: gateway, at: MonotonicClock.now()) {
+        case .answer(let orphans):
+            for orphan in orphans { command(.cancel(orphan)) }
+        case .ignore:
+            return
+        case .full:
             logger.throttledWarning("too many gateways", ["max": GatewaySessions.gatewaysMax])
             return
         }
         // 0 is no view: the gateway asks again.
-        let number = view.flatMap { $0.state == .active && !isDraining ? $0.number : nil } ?? 0
+        let takes = view?.state == .active && !isDraining && brokenView == nil
+        let number = takes ? view?.number ?? 0 : 0
         sendToGateway(
             .opened(worker: incarnation, view: number, requestsMax: requestsMax), identity)
+        checkDrained()
     }
 
     private func onSubmit(_ identity: [UInt8], _ request: GenerationRequest) {
@@ -44,11 +51,11 @@ extension EngineWorkerService {
         guard sessions.sequenceCount < requestsMax else {
             return refuse(.overloaded, "\(sessions.sequenceCount) sequences are here")
         }
-        guard
-            let sequence = sessions.onSubmit(
-                identity, request: request.requestID, at: MonotonicClock.now())
-        else { return refuse(.invalid, "not opened, or a request id twice") }
-        command(.submit(sequence, request))
+        switch sessions.onSubmit(identity, request: request.requestID, at: MonotonicClock.now()) {
+        case .take(let sequence): command(.submit(sequence, request))
+        case .notOpen: refuse(.otherView, "the session is over")
+        case .duplicate: refuse(.invalid, "the request id \(request.requestID) is in use")
+        }
     }
 
     private func onCancel(_ identity: [UInt8], _ ids: [RequestID]) {

@@ -33,6 +33,11 @@ public final class EngineWorkerService {
     var worker: UInt32 = 0
     var requestsMax: UInt32 = 0
     var isDraining = false
+    /// What the coordinator must hear until it has ended the view: the engine is out of it.
+    private(set) var brokenView: ControlBody?
+    /// Told to the coordinator since the last view ended, and told again if that was lost.
+    private var ready: Ready?
+    private var joinedView: UInt32?
     private var drainDeadline: Instant?
     private var exitCode: Int32 = 0
     private var fedProgress: UInt64 = 0
@@ -127,6 +132,7 @@ public final class EngineWorkerService {
                 return fail("the place changed from \(worker) to \(configuration.worker)")
             }
             view = nil
+            control?.view = 0
             return leaveView("the coordinator was restarted")
         }
         guard stage == .joining else { return }
@@ -147,7 +153,7 @@ public final class EngineWorkerService {
 
     private func onView(_ view: View) {
         guard view.number > (self.view?.number ?? 0) || view.state != self.view?.state else {
-            return
+            return repeatReport(of: view)
         }
         let held = self.view
         self.view = view
@@ -166,11 +172,30 @@ public final class EngineWorkerService {
                 "view \(view.number) is active, worker \(worker) of \(view.members.count)")
             logger.info("view is active", ["view": view.number])
         case .retired:
-            if held != nil || facts != nil { leaveView(view.reason) }
+            if held != nil {
+                leaveView(view.reason)
+            } else if let ready {
+                control?.send(.ready(ready))
+            }
+        }
+    }
+
+    /// The coordinator says again what is known here: it has not heard what this worker said of it.
+    private func repeatReport(of view: View) {
+        switch view.state {
+        case .forming where joinedView == view.number:
+            control?.send(.viewJoined(view: view.number))
+        case .retired:
+            if let ready { control?.send(.ready(ready)) }
+        case .forming, .active:
+            break
         }
     }
 
     private func leaveView(_ reason: String) {
+        brokenView = nil
+        ready = nil
+        joinedView = nil
         guard facts != nil else { return }
         logger.warning("left the view", ["reason": reason])
         stage = .standby
@@ -200,20 +225,26 @@ public final class EngineWorkerService {
         case .standby(let address):
             onStandby(address)
         case .joined(let view):
+            joinedView = view
             control?.send(.viewJoined(view: view))
         case .viewBroken(let view, let tick, let workers, let reason):
             logger.error("view broken", ["view": view, "tick": tick, "reason": reason])
-            control?.send(.peerSilent(view: view, tick: tick, workers: workers, reason: reason))
+            let report = ControlBody.peerSilent(
+                view: view, tick: tick, workers: workers, reason: reason)
+            if self.view?.number == view { brokenView = report }
+            control?.send(report)
         case .requestWake(let view, let fromTick):
             control?.send(.wakeRequest(view: view, fromTick: fromTick))
         case .acknowledgeWake(let view, let fromTick):
-            stage = .running
+            if stage == .idle { stage = .running }
             control?.send(.wakeAck(view: view, fromTick: fromTick))
         case .rejected(let sequence, let reason, let text):
             reject(sequence, reason, text)
         case .outputs(let outputs, let load):
             self.load = load
-            stage = load.running + load.waiting > 0 ? .running : .idle
+            if stage == .running || stage == .idle {
+                stage = load.running > 0 || load.waiting > 0 ? .running : .idle
+            }
             deliver(outputs)
         }
     }
@@ -221,14 +252,14 @@ public final class EngineWorkerService {
     private func onStandby(_ address: [UInt8]) {
         guard let facts else { return }
         notifier.status("ready, waiting for the other workers")
-        control?.send(
-            .ready(
-                Ready(
-                    endpoint: endpoint,
-                    collectivesAddress: address,
-                    modelDigest: facts.digest,
-                    blockCount: UInt32(facts.blockCount),
-                    blockSize: UInt32(facts.blockSize))))
+        let ready = Ready(
+            endpoint: endpoint,
+            collectivesAddress: address,
+            modelDigest: facts.digest,
+            blockCount: UInt32(facts.blockCount),
+            blockSize: UInt32(facts.blockSize))
+        self.ready = ready
+        control?.send(.ready(ready))
     }
 
     /// Commands are bounded by what gateways may submit; the rest is a handful.
@@ -237,18 +268,19 @@ public final class EngineWorkerService {
     }
 
     func sendToGateway(_ message: LeaderMessage, _ identity: [UInt8]) {
-        // A gateway that is gone is found by its silence; one that takes nothing loses the message,
-        // and with it the requests, which it sees end with its own deadline.
         switch requests.send(message.encoded(), to: identity) {
-        case .sent, .unroutable: break
+        case .sent: return
+        case .unroutable: break
         case .wouldBlock: logger.throttledWarning("a gateway takes no messages")
         }
+        for orphan in sessions.onLoss(identity) { command(.cancel(orphan)) }
     }
 
     // MARK: Timers and the end
 
     private func sweep() {
         for orphan in sessions.expire(at: MonotonicClock.now()) { command(.cancel(orphan)) }
+        if let brokenView { control?.send(brokenView) }
         checkDrained()
         loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }
     }

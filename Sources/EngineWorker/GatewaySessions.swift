@@ -2,16 +2,22 @@ internal import Protocol
 
 /// The gateways that talk to this leader, and which sequence belongs to which of their requests.
 ///
-/// A gateway that says nothing for ``silenceMax`` is gone, and its sequences with it.
+/// A session is one connection, from its first OPEN on. A gateway that says nothing for
+/// ``silenceMax`` is gone, and its sequences with it. A session that has lost a message is broken:
+/// it gets no answer any more, so that the gateway comes again under another identity and submits
+/// again what it had. A stream with a hole would be worse than one that is computed twice.
 struct GatewaySessions {
     static let gatewaysMax = 1024
     static let silenceMax = Interval.seconds(10)
+    /// Between two calls of ``expire(at:)``; a longer one is a pause of this process.
+    static let pauseMax = Interval.seconds(3)
 
     struct Session {
         let identity: [UInt8]
         var incarnation: Incarnation
         var lastHeard: Instant
         var sequences: [RequestID: SequenceID] = [:]
+        var isBroken = false
     }
 
     struct Owner {
@@ -24,38 +30,63 @@ struct GatewaySessions {
     private var sessions: [Session] = []
     private var owners: [SequenceID: Owner] = [:]
     private var nextSequence: UInt64 = 1
+    private var lastExpiry: Instant?
 
     var sequenceCount: Int { owners.count }
     var identities: [[UInt8]] { sessions.map(\.identity) }
 
-    /// False when there is no room for another gateway.
-    mutating func onOpen(
-        _ identity: [UInt8], incarnation: Incarnation, at now: Instant
-    ) -> Bool {
-        if let index = index(of: identity) {
-            sessions[index].lastHeard = now
-            sessions[index].incarnation = incarnation
-            return true
-        }
-        guard sessions.count < Self.gatewaysMax else { return false }
-        sessions.append(Session(identity: identity, incarnation: incarnation, lastHeard: now))
-        return true
+    enum OpenAction: Equatable {
+        /// Answer it; the orphans belong to the gateway's connection before this one.
+        case answer(orphans: [SequenceID])
+        /// The session has lost a message: silence makes the gateway begin another.
+        case ignore
+        /// There is no room for another gateway.
+        case full
     }
 
-    /// A sequence for a request, or nil when the gateway never introduced itself or uses a request
-    /// id twice.
+    mutating func onOpen(
+        _ identity: [UInt8], incarnation: Incarnation, at now: Instant
+    ) -> OpenAction {
+        if let index = index(of: identity) {
+            sessions[index].lastHeard = now
+            return sessions[index].isBroken ? .ignore : .answer(orphans: [])
+        }
+        let orphans = close { $0.incarnation == incarnation }
+        guard sessions.count < Self.gatewaysMax else { return .full }
+        sessions.append(Session(identity: identity, incarnation: incarnation, lastHeard: now))
+        return .answer(orphans: orphans)
+    }
+
+    enum SubmitAction: Equatable {
+        case take(SequenceID)
+        /// The gateway has not introduced itself, or its session is over.
+        case notOpen
+        case duplicate
+    }
+
     mutating func onSubmit(
         _ identity: [UInt8], request: RequestID, at now: Instant
-    ) -> SequenceID? {
-        guard let index = index(of: identity), sessions[index].sequences[request] == nil else {
-            return nil
-        }
+    ) -> SubmitAction {
+        guard let index = index(of: identity), !sessions[index].isBroken else { return .notOpen }
+        guard sessions[index].sequences[request] == nil else { return .duplicate }
         let sequence = SequenceID(rawValue: nextSequence)
         nextSequence += 1
         sessions[index].lastHeard = now
         sessions[index].sequences[request] = sequence
         owners[sequence] = Owner(identity: identity, request: request, arrived: now)
-        return sequence
+        return .take(sequence)
+    }
+
+    /// A message could not be sent: what the gateway would get after it makes no sense.
+    ///
+    /// - Returns: the sequences that nobody waits for any more.
+    mutating func onLoss(_ identity: [UInt8]) -> [SequenceID] {
+        guard let index = index(of: identity) else { return [] }
+        let orphans = sessions[index].sequences.values.sorted()
+        sessions[index].sequences = [:]
+        sessions[index].isBroken = true
+        for orphan in orphans { owners[orphan] = nil }
+        return orphans
     }
 
     /// The sequence of a request that its gateway gives up; nil when it has ended already.
@@ -82,13 +113,24 @@ struct GatewaySessions {
         sessions[index].sequences[owner.request] = nil
     }
 
-    /// Sequences of gateways that have gone silent; their sessions are closed.
+    /// Sequences of gateways that have gone silent; their sessions are closed. To be called several
+    /// times a ``silenceMax``: after a longer pause it was this process that was away, and what the
+    /// gateways said meanwhile is yet to be read.
     mutating func expire(at now: Instant) -> [SequenceID] {
+        let pause = lastExpiry.map { now - $0 } ?? .zero
+        lastExpiry = now
+        if pause > Self.pauseMax {
+            for index in sessions.indices { sessions[index].lastHeard = now }
+        }
+        return close { now - $0.lastHeard > Self.silenceMax }
+    }
+
+    private mutating func close(where isOver: (Session) -> Bool) -> [SequenceID] {
         var orphans: [SequenceID] = []
-        for session in sessions where now - session.lastHeard > Self.silenceMax {
+        for session in sessions where isOver(session) {
             orphans += session.sequences.values.sorted()
         }
-        sessions.removeAll { now - $0.lastHeard > Self.silenceMax }
+        sessions.removeAll(where: isOver)
         for orphan in orphans { owners[orphan] = nil }
         return orphans
     }

@@ -172,6 +172,7 @@ extension GatewayService {
         choice.machine.onSubmitted(to: rank)
         choice.parkedSince = nil
         choice.prefilled = false
+        choice.submittedTokens = tokens
         router.onSubmitted(to: rank, promptTokens: tokens)
         return true
     }

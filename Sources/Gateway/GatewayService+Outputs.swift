@@ -86,7 +86,7 @@ extension GatewayService {
         let action = choice.machine.onRejected(by: rank, reason: reason)
         if action == .ignore { return }
         router.onEnded(
-            on: rank, promptTokens: choice.promptTokens.count, prefilled: choice.prefilled)
+            on: rank, promptTokens: choice.submittedTokens, prefilled: choice.prefilled)
         switch action {
         case .ignore:
             break
@@ -116,7 +116,7 @@ extension GatewayService {
     private func release(_ choice: Choice, rank: Int) {
         owners[choice.requestID] = nil
         router.onEnded(
-            on: rank, promptTokens: choice.promptTokens.count, prefilled: choice.prefilled)
+            on: rank, promptTokens: choice.submittedTokens, prefilled: choice.prefilled)
         admission.onSequenceEnded(at: MonotonicClock.now())
     }
 
@@ -125,10 +125,9 @@ extension GatewayService {
         owners[choice.requestID] = nil
         parked.removeAll { $0 == choice.requestID }
         guard case .cancel(let rank) = choice.machine.end() else { return }
-        // A leader that takes no message now ends it with this gateway's lease.
-        _ = links?.send(.cancel([choice.requestID]), to: rank)
+        links?.cancel([choice.requestID], of: rank)
         router.onEnded(
-            on: rank, promptTokens: choice.promptTokens.count, prefilled: choice.prefilled)
+            on: rank, promptTokens: choice.submittedTokens, prefilled: choice.prefilled)
         admission.onSequenceEnded(at: MonotonicClock.now())
     }
 
@@ -173,7 +172,7 @@ extension GatewayService {
         let now = MonotonicClock.now()
         if !choice.prefilled {
             choice.prefilled = true
-            router.onPrefilled(on: rank, promptTokens: choice.promptTokens.count)
+            router.onPrefilled(on: rank, promptTokens: choice.submittedTokens)
         }
         if let last = choice.lastTokenAt {
             metrics?.onToken(rank: rank, sincePrevious: now - last)

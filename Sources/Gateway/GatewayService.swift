@@ -134,7 +134,13 @@ public final class GatewayService {
     }
 
     private func onConfigured(_ configuration: AssignedConfiguration) {
-        guard model == nil else { return }
+        if model != nil {
+            // The coordinator has forgotten this gateway. The view that it tells next may have the
+            // number of the one known here and be another.
+            view = 0
+            control?.view = 0
+            return
+        }
         do {
             let model = try ServedModel(try options.adopting(configuration.entries))
             self.model = model
@@ -152,11 +158,13 @@ public final class GatewayService {
         case .active:
             guard view.number != self.view else { return }
             self.view = view.number
+            admission.notReadyReason = "the leaders are being connected"
             control?.view = view.number
             links?.connect(to: view)
         case .forming, .retired:
             if self.view != 0 { logger.warning("no view is active", ["reason": view.reason]) }
             self.view = 0
+            control?.view = 0
             admission.notReadyReason = view.reason
             links?.disconnect()
             notifier.status("not ready: \(view.reason)")

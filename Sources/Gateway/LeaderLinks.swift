@@ -3,18 +3,30 @@ internal import Protocol
 
 /// The gateway's side of the request plane: one DEALER to each leader of the active view, each
 /// introduced by OPEN, which is repeated as the sign of life.
+///
+/// A connection that breaks may swallow messages, and a stream with a hole is worse than none. So a
+/// link is one connection: it does not connect again, and when its leader has been silent for
+/// ``silenceMax`` it is replaced by a new one under another identity. What the old one had is lost
+/// and is submitted again; the leader drops it at the new link's OPEN.
 final class LeaderLinks {
     static let openEvery = Interval.seconds(1)
+    /// Every OPEN is answered, whatever the leader computes.
+    static let silenceMax = Interval.seconds(4)
 
     private final class Link {
         let rank: Int
         let view: UInt32
+        let endpoint: String
         let socket: ZeroMQSocket
         var isOpen = false
+        var lastHeard = MonotonicClock.now()
+        /// The leader took no message when they were to be told.
+        var untoldCancels: [RequestID] = []
 
-        init(rank: Int, view: UInt32, socket: ZeroMQSocket) {
+        init(rank: Int, view: UInt32, endpoint: String, socket: ZeroMQSocket) {
             self.rank = rank
             self.view = view
+            self.endpoint = endpoint
             self.socket = socket
         }
     }
@@ -36,6 +48,7 @@ final class LeaderLinks {
     private let incarnation: Incarnation
     private let onEvent: (Event) -> Void
     private var links: [Link] = []
+    private var linkCount: UInt64 = 0
 
     init(
         context: ZeroMQContext,
@@ -49,32 +62,53 @@ final class LeaderLinks {
         self.logger = logger
         self.incarnation = incarnation
         self.onEvent = onEvent
-        loop.scheduleRepeating(every: Self.openEvery) { [weak self] in self?.sayOpen() }
+        loop.scheduleRepeating(every: Self.openEvery) { [weak self] in
+            self?.replaceSilent()
+            self?.sayOpen()
+        }
     }
 
     /// Connects to the leaders of an active view; leaders of an older one are left.
     func connect(to view: View) {
         disconnect()
         for member in view.members where member.isLeader {
-            do throws(TransportError) {
-                let identity =
-                    [UInt8(2)]
-                    + (0..<8).map {
-                        UInt8(truncatingIfNeeded: incarnation.rawValue >> (8 * (7 - $0)))
-                    }
-                let socket = try ZeroMQSocket(
-                    .dealer(identity: identity), context: context, limits: SocketLimits())
-                try socket.connect(member.endpoint)
-                let link = Link(rank: Int(member.dpRank), view: view.number, socket: socket)
-                socket.attach(to: loop) { [weak self, weak link] _, frame in
-                    if let self, let link { receive(frame, link) }
-                }
-                links.append(link)
-            } catch {
-                logger.error("no link to a leader", ["rank": member.dpRank, "reason": error])
-            }
+            link(to: Int(member.dpRank), view: view.number, endpoint: member.endpoint)
         }
         sayOpen()
+    }
+
+    private func link(to rank: Int, view: UInt32, endpoint: String) {
+        linkCount += 1
+        let identity = [incarnation.rawValue, linkCount].flatMap { word in
+            (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * (7 - $0))) }
+        }
+        var limits = SocketLimits()
+        limits.reconnectMilliseconds = SocketLimits.neverReconnect
+        do throws(TransportError) {
+            let socket = try ZeroMQSocket(
+                .dealer(identity: [UInt8(2)] + identity), context: context, limits: limits)
+            try socket.connect(endpoint)
+            let link = Link(rank: rank, view: view, endpoint: endpoint, socket: socket)
+            socket.attach(to: loop) { [weak self, weak link] _, frame in
+                if let self, let link { receive(frame, link) }
+            }
+            links.append(link)
+        } catch {
+            logger.error("no link to a leader", ["rank": rank, "reason": error])
+        }
+    }
+
+    private func replaceSilent() {
+        let now = MonotonicClock.now()
+        let silent = links.filter { now - $0.lastHeard > Self.silenceMax }
+        if silent.isEmpty { return }
+        links.removeAll { link in silent.contains { $0 === link } }
+        for old in silent {
+            logger.warning("a leader is silent", ["rank": old.rank, "endpoint": old.endpoint])
+            old.socket.detach()
+            link(to: old.rank, view: old.view, endpoint: old.endpoint)
+            onEvent(.lost(rank: old.rank))
+        }
     }
 
     func disconnect() {
@@ -92,8 +126,22 @@ final class LeaderLinks {
         return link.socket.send(message.encoded()) == .sent
     }
 
+    /// Tells the leader that its sequences are not wanted any more, now or as soon as it listens.
+    func cancel(_ requests: [RequestID], of rank: Int) {
+        guard let link = links.first(where: { $0.rank == rank }) else { return }
+        link.untoldCancels += requests
+        tellCancels(link)
+    }
+
+    private func tellCancels(_ link: Link) {
+        if link.untoldCancels.isEmpty { return }
+        let message = GatewayMessage.cancel(link.untoldCancels)
+        if link.socket.send(message.encoded()) == .sent { link.untoldCancels = [] }
+    }
+
     private func sayOpen() {
         for link in links {
+            tellCancels(link)
             let open = GatewayMessage.open(
                 protocolVersion: ProtocolVersion.current, gateway: incarnation, view: link.view)
             _ = link.socket.send(open.encoded())
@@ -101,11 +149,13 @@ final class LeaderLinks {
     }
 
     private func receive(_ frame: UnsafeRawBufferPointer, _ link: Link) {
+        link.lastHeard = MonotonicClock.now()
         do throws(CodecError) {
             switch try LeaderMessage.decode(frame) {
             case .opened(_, let view, let requestsMax):
                 onOpened(link, isOurs: view == link.view, capacity: Int(requestsMax))
-            case .outputs(let outputs, let load):
+            case .outputs(let outputs, var load):
+                load.dpRank = UInt32(link.rank)
                 onEvent(.outputs(outputs, rank: link.rank, load))
             case .rejected(let request, let reason, let text):
                 // Until it says OPENED again, it takes nothing.

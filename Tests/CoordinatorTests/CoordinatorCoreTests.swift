@@ -98,6 +98,11 @@ import Testing
 
     @Test func theSameDeviceReplacesItsOldProcess() {
         var deployment = Deployment.active()
+        // While the old one is heard of, the new one waits.
+        let second = deployment.say(7, Deployment.hello(node: "a", device: 1))
+        #expect(second.refusals(to: 7).map(\.reason) == [.groupFull])
+        #expect(deployment.core.activeView == 1)
+        _ = deployment.wait(.milliseconds(2001))
         let actions = deployment.say(7, Deployment.hello(node: "a", device: 1))
         #expect(actions.configurations(to: 7).map(\.worker) == [1])
         #expect(actions.bodies(to: 7).first.map { "\($0)".hasPrefix("config") } == true)
@@ -241,7 +246,8 @@ import Testing
         var deployment = Deployment.active(worldSize: 4)
         _ = deployment.wait(.seconds(3))
         _ = deployment.say(2, Deployment.heartbeat())
-        let actions = deployment.wait(.seconds(3))
+        _ = deployment.wait(.seconds(2))
+        let actions = deployment.wait(.seconds(2))
         #expect(actions.views(to: 2).map(\.state) == [.retired])
     }
 
@@ -271,7 +277,61 @@ import Testing
 
     @Test func readyInAViewEndsIt() {
         var deployment = Deployment.active()
-        #expect(deployment.say(0, Deployment.ready(0)).views(to: 1).map(\.state) == [.retired])
+        #expect(deployment.say(0, Deployment.ready(0)).isEmpty, "a repetition")
+        let next = deployment.say(0, Deployment.ready(0, address: 99))
+        #expect(next.views(to: 1).map(\.state) == [.retired])
+    }
+
+    @Test func aCoordinatorThatStoodStillLosesNobody() {
+        var deployment = Deployment.active()
+        _ = deployment.wait(.zero)
+        _ = deployment.wait(.seconds(60))
+        #expect(deployment.core.activeView == 1)
+        for _ in 0..<5 { _ = deployment.wait(.seconds(1)) }
+        #expect(deployment.core.activeView == 1)
+        _ = deployment.wait(.seconds(1))
+        #expect(deployment.core.activeView == nil)
+    }
+
+    @Test func aWorkerThatMissedTheEndOfItsViewHearsOfItAgain() {
+        var deployment = Deployment.active()
+        _ = deployment.say(0, .peerSilent(view: 1, tick: 1, workers: [1], reason: "x"))
+        #expect(
+            deployment.say(1, Deployment.heartbeat(), knowing: 1).views(to: 1).map(\.state)
+                == [.retired])
+        #expect(deployment.say(1, Deployment.heartbeat(.connecting), knowing: 2).views(to: 1) == [])
+        // Its READY was swallowed.
+        #expect(
+            deployment.say(1, Deployment.heartbeat(.standby), knowing: 2).views(to: 1).count == 1)
+    }
+
+    @Test func aWorkerThatMissedTheBeginningOfItsViewHearsOfItAgain() {
+        var deployment = Deployment.active()
+        #expect(
+            deployment.say(1, Deployment.heartbeat(.connecting), knowing: 1).views(to: 1)
+                .map(\.state) == [.active])
+        #expect(deployment.say(1, Deployment.heartbeat(.running), knowing: 1).views(to: 1) == [])
+    }
+
+    @Test func aGatewayThatMissedAViewHearsOfItAgain() {
+        var deployment = Deployment.active()
+        _ = deployment.say(Self.gateway, Deployment.hello(role: .gateway))
+        let behind = deployment.say(Self.gateway, Deployment.heartbeat(), knowing: 0)
+        #expect(behind.views(to: Self.gateway).map(\.state) == [.active])
+        let current = deployment.say(Self.gateway, Deployment.heartbeat(), knowing: 1)
+        #expect(current.views(to: Self.gateway) == [])
+    }
+
+    @Test func aLoadedWorkerKeepsItsPlaceAtARestartedCoordinator() {
+        var deployment = Deployment(worldSize: 2)
+        for (number, place) in [(1, 1), (0, 0)] as [(UInt64, UInt32)] {
+            var hello = Hello(
+                role: .worker, node: "a", device: place, pid: 1, softwareVersion: "0.1.0",
+                declared: [])
+            hello.worker = place
+            let actions = deployment.say(number, .hello(hello))
+            #expect(actions.configurations(to: number).map(\.worker) == [place])
+        }
     }
 
     @Test func joiningAnotherViewDoesNothing() {

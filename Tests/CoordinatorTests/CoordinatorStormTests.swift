@@ -17,6 +17,8 @@ import Testing
 
         mutating func check(_ view: View, worldSize: UInt32) -> String? {
             if view.number < lastNumber { return "view \(view.number) after \(lastNumber)" }
+            // One that is told again, to a peer that has not heard it, ends nothing.
+            if view.number > lastNumber && view.state == .retired { saidReady = [] }
             lastNumber = view.number
             isRetired = view.state == .retired
             if view.state == .retired {
@@ -84,7 +86,6 @@ import Testing
                         Issue.record("seed \(random.seed) step \(step) after \(body): \(problem)")
                         return
                     }
-                    if view.state == .retired { observer.saidReady = [] }
                 }
                 if let active = deployment.core.activeView, active != observer.activations.last {
                     Issue.record("seed \(random.seed) step \(step): \(active) was not published")

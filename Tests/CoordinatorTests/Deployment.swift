@@ -44,10 +44,12 @@ struct Deployment {
                 declared: declared))
     }
 
-    static func ready(_ number: UInt64, digest: String = "same") -> ControlBody {
+    static func ready(
+        _ number: UInt64, digest: String = "same", address: UInt8? = nil
+    ) -> ControlBody {
         .ready(
             Ready(
-                endpoint: "tcp://w\(number):*", collectivesAddress: [UInt8(number)],
+                endpoint: "tcp://w\(number):*", collectivesAddress: [address ?? UInt8(number)],
                 modelDigest: digest, blockCount: 10, blockSize: 16))
     }
 
@@ -60,10 +62,13 @@ struct Deployment {
     // MARK: Events
 
     /// From the peer with that number, which is its identity and its incarnation.
-    mutating func say(_ number: UInt64, _ body: ControlBody) -> [CoordinatorCore.Action] {
+    mutating func say(
+        _ number: UInt64, _ body: ControlBody, knowing view: UInt32 = 0
+    ) -> [CoordinatorCore.Action] {
         core.onMessage(
             ControlMessage(
-                incarnation: Incarnation(rawValue: number), view: 0, sequence: 1, body: body),
+                incarnation: Incarnation(rawValue: number), view: view, sequence: 1,
+                body: body),
             from: Self.identity(number), at: now)
     }
 

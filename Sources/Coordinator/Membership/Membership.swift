@@ -14,6 +14,7 @@ struct Membership {
     let lease: Interval
 
     private(set) var peers: [Peer] = []
+    private var lastExpiry: Instant?
 
     init(
         worldSize: UInt32,
@@ -38,6 +39,7 @@ struct Membership {
         _ hello: Hello, identity: PeerIdentity, incarnation: Incarnation, at now: Instant
     ) -> HelloAction {
         if let refusal = refusal(of: hello) { return .refuse(refusal) }
+        if let refusal = refusalOfSecond(hello, identity, at: now) { return .refuse(refusal) }
         let replaced = remove { peer in
             peer.identity == identity
                 || (peer.role == .worker && hello.role == .worker && peer.node == hello.node
@@ -48,7 +50,7 @@ struct Membership {
         }
         var worker: UInt32 = 0
         if hello.role == .worker {
-            guard let free = lowestFreeWorker() else {
+            guard let free = freeWorker(hello.worker) else {
                 let text = "all \(worldSize) workers are here: \(workers.map(\.description))"
                 return .refuse(Refusal(reason: .groupFull, text: text))
             }
@@ -91,8 +93,32 @@ struct Membership {
             differences: differences)
     }
 
-    private func lowestFreeWorker() -> UInt32? {
-        (0..<worldSize).first { index in !workers.contains { $0.worker == index } }
+    /// The place that the process has its experts for, which a restarted coordinator doesn't know;
+    /// else the lowest one.
+    private func freeWorker(_ wanted: UInt32?) -> UInt32? {
+        func isFree(_ index: UInt32) -> Bool { !workers.contains { $0.worker == index } }
+        if let wanted, wanted < worldSize, isFree(wanted) { return wanted }
+        return (0..<worldSize).first(where: isFree)
+    }
+
+    /// Why a second process for the device of a living one is not let in: the two would take each
+    /// other's place for ever. One that was killed is replaced as soon as it has missed a heartbeat
+    /// or two (there are five a lease), long before its lease runs out.
+    private func refusalOfSecond(
+        _ hello: Hello, _ identity: PeerIdentity, at now: Instant
+    ) -> Refusal? {
+        let heardWithin = Interval(nanoseconds: lease.nanoseconds / 5 * 2)
+        let living = peers.first { peer in
+            peer.role == .worker && hello.role == .worker && peer.identity != identity
+                && peer.node == hello.node && peer.device == hello.device
+                && now - peer.lastHeard <= heardWithin
+        }
+        return living.map { peer in
+            Refusal(
+                reason: .groupFull,
+                text: "\(peer.description) is driven by another process that is alive: stop it, or "
+                    + "give this one another --device-index")
+        }
     }
 
     // MARK: Reading
@@ -135,8 +161,15 @@ struct Membership {
         }
     }
 
-    /// Takes out the peers whose lease has run out.
+    /// Takes out the peers whose lease has run out. To be called several times a lease: after half
+    /// a lease without a call it was the coordinator that was away, and what the peers said
+    /// meanwhile is yet to be read.
     mutating func expire(at now: Instant) -> [Peer] {
+        let pause = lastExpiry.map { now - $0 } ?? .zero
+        lastExpiry = now
+        if pause > Interval(nanoseconds: lease.nanoseconds / 2) {
+            for index in peers.indices { peers[index].lastHeard = now }
+        }
         let lost = peers.filter { now - $0.lastHeard > lease }
         peers.removeAll { peer in lost.contains(peer) }
         return lost

@@ -85,7 +85,8 @@ struct CoordinatorCore {
         case .viewJoined(let number):
             return onViewJoined(number, peer)
         case .heartbeat(let heartbeat):
-            return onHeartbeat(heartbeat, peer, sequence: message.sequence)
+            return onHeartbeat(
+                heartbeat, peer, sequence: message.sequence, knows: message.view)
         case .wakeRequest(let number, let fromTick):
             let action = wake?.onRequest(view: number, fromTick: fromTick, at: now) ?? .none
             return perform(action, at: now)
@@ -162,6 +163,9 @@ struct CoordinatorCore {
 
     private mutating func onReady(_ ready: Ready, _ peer: Peer, at now: Instant) -> [Action] {
         guard peer.role == .worker else { return [.warn("\(peer.description) said READY")] }
+        // Said twice, because the first one might have been lost. The endpoint of another view has
+        // another address.
+        if peer.ready == ready { return [] }
         membership.update(peer.identity) { $0.stage = .ready(ready) }
         guard view.state == .retired else {
             // It left the view behind by itself: the others must too.
@@ -236,11 +240,34 @@ struct CoordinatorCore {
     // MARK: Members come and go
 
     private mutating func onHeartbeat(
-        _ heartbeat: Heartbeat, _ peer: Peer, sequence: UInt64
+        _ heartbeat: Heartbeat, _ peer: Peer, sequence: UInt64, knows known: UInt32
     ) -> [Action] {
         membership.update(peer.identity) { $0.reported = heartbeat }
-        if peer.role == .worker && view.state == .active { loads.onHeartbeat(heartbeat.load) }
+        let isItsOwn = heartbeat.load.dpRank == peer.worker / settings.tensorParallelSize
+        if peer.role == .worker && view.state == .active && isItsOwn {
+            loads.onHeartbeat(heartbeat.load)
+        }
         return [.send(peer.identity, .heartbeatAck(sequence: sequence))]
+            + repair(peer, heartbeat.stage, knows: known)
+    }
+
+    /// A connection that broke may have swallowed a message, of a peer or to it. The heartbeat says
+    /// what the peer knows, and it hears the state again if that is not what it should be. A worker
+    /// that hears a state for the second time repeats what it answered.
+    private func repair(_ peer: Peer, _ stage: WorkerStage, knows known: UInt32) -> [Action] {
+        if peer.role == .gateway {
+            return known == activeView ?? 0 ? [] : [.send(peer.identity, .view(describedView()))]
+        }
+        let isBehind =
+            switch (view.state, stage) {
+            case (.active, .connecting), (.active, .standby): true
+            case (.forming, .standby): true
+            case (.forming, .connecting): peer.stage == peer.ready.map { .ready($0) }
+            case (.retired, .standby): peer.ready == nil && view.number > 0
+            default: false
+            }
+        guard isBehind || (known != view.number && view.number > 0) else { return [] }
+        return [.send(peer.identity, .view(view))]
     }
 
     private mutating func onLeave(_ peer: Peer, _ reason: String, at now: Instant) -> [Action] {

@@ -17,6 +17,8 @@ final class Choice {
     var machine = ChoiceStateMachine()
     /// The first token has come, so the rank counts the prompt as computed.
     var prefilled = false
+    /// Prompt and tokens so far, as the rank that has it was told.
+    var submittedTokens = 0
     /// While no rank has it.
     var parkedSince: Instant?
     var firstTokenAt: Instant?
@@ -29,6 +31,7 @@ final class Choice {
     private var began = false
     /// Unicode scalars of `whole.text`, which grows to the length of the answer.
     private var scalarCount = 0
+    private var hasPromptLogprobs = false
 
     init(
         index: Int,
@@ -101,7 +104,9 @@ final class Choice {
         }
         guard !output.promptLogprobs.isEmpty || promptTokens.count == 1 else { return }
         guard call.returnPromptLogprobs || (call.echo && call.logprobs != nil) else { return }
-        guard whole.promptLogprobs == nil, delta.promptLogprobs == nil else { return }
+        // A rank that continues the sequence computes them again.
+        guard !hasPromptLogprobs else { return }
+        hasPromptLogprobs = true
         let first = promptTokens[0]
         let prompt =
             [LogprobEntry.promptStart(tokenID: first, text: tokenizer.tokenText(first))]

@@ -16,7 +16,9 @@ public struct ChoiceStateMachine: Sendable {
         case ended
     }
 
-    /// Ranks that may refuse a sequence before it fails.
+    /// How often a sequence may find its rank full before it fails. Ranks that leave their view do
+    /// not count: there may be more of them than this, and they take nothing until they are in
+    /// another one.
     public static let rejectionsMax = 8
 
     public private(set) var state: State = .parked
@@ -83,9 +85,12 @@ public struct ChoiceStateMachine: Sendable {
 
     public mutating func onRejected(by rank: Int, reason: RejectionReason) -> RejectionAction {
         guard self.rank == rank else { return .ignore }
-        rejections += 1
         switch reason {
-        case .overloaded, .otherView, .draining:
+        case .otherView, .draining:
+            state = .parked
+            return .resubmit
+        case .overloaded:
+            rejections += 1
             guard rejections < Self.rejectionsMax else { break }
             state = .parked
             return .resubmit

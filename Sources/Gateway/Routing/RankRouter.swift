@@ -19,7 +19,7 @@ public struct RankRouter: Sendable {
         var reported = RankLoad()
 
         var load: Int {
-            let foreign = max(Int(reported.running + reported.waiting) - sequences, 0)
+            let foreign = max(Int(reported.running) + Int(reported.waiting) - sequences, 0)
             return pendingPromptTokens + (sequences + foreign) * RankRouter.tokensPerSequence
         }
     }

@@ -27,6 +27,7 @@ extension Hello {
             message.pointee.protocol_max = protocolMax
             message.pointee.n_declared = declared.count
             message.pointee.declared = arena.messages(declared) { $0.packed($1) }
+            message.pointee.worker_plus_one = worker.map { $0 &+ 1 } ?? 0
         }
     }
 
@@ -44,6 +45,7 @@ extension Hello {
                 message.declared, message.n_declared, ConfigurationEntry.init(_:)))
         protocolMin = message.protocol_min
         protocolMax = message.protocol_max
+        worker = message.worker_plus_one > 0 ? message.worker_plus_one - 1 : nil
     }
 }
 

@@ -37,6 +37,8 @@ public struct Hello: Hashable, Sendable {
     public var protocolMax: UInt32 = ProtocolVersion.current
     /// The deployment-wide keys that this process was given itself, by flag or file.
     public var declared: [ConfigurationEntry]
+    /// The place that a worker has loaded its experts for; nil before it has one.
+    public var worker: UInt32?
 
     public init(
         role: PeerRole,

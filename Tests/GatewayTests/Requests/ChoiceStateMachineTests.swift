@@ -54,13 +54,23 @@ import Testing
                 == .deliver(isFirst: false, isLast: false))
     }
 
-    @Test(arguments: [RejectionReason.overloaded, .otherView, .draining])
-    func itTriesAgainButNotForEver(reason: RejectionReason) {
+    @Test(arguments: [RejectionReason.otherView, .draining])
+    func anyNumberOfRanksMayLeaveTheirView(reason: RejectionReason) {
+        var machine = ChoiceStateMachine()
+        for rank in 0..<(10 * ChoiceStateMachine.rejectionsMax) {
+            machine.onSubmitted(to: rank)
+            let action = machine.onRejected(by: rank, reason: reason)
+            #expect(action == .resubmit)
+        }
+        #expect(machine.state == .parked)
+    }
+
+    @Test func aFullRankIsTriedAgainButNotForEver() {
         var machine = ChoiceStateMachine()
         var resubmissions = 0
         while true {
             machine.onSubmitted(to: 0)
-            let action = machine.onRejected(by: 0, reason: reason)
+            let action = machine.onRejected(by: 0, reason: .overloaded)
             if action == .fail { break }
             #expect(action == .resubmit)
             resubmissions += 1

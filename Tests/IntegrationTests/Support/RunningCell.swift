@@ -7,11 +7,12 @@ struct CellError: Error, CustomStringConvertible {
 
 /// A whole deployment of real processes on this machine, on ports that the system picks.
 final class RunningCell {
-    let coordinator: RunningDaemon
+    private(set) var coordinator: RunningDaemon
     private(set) var workers: [RunningDaemon] = []
     let gateway: RunningDaemon
     let http: HTTPClient
     private let coordinatorPort: String
+    private let coordinatorOptions: [String]
     private let workerOptions: [String]
 
     static func model(_ name: String) -> String {
@@ -35,12 +36,14 @@ final class RunningCell {
     ) throws {
         let parallel = dp > 1 ? ["--enable-expert-parallel"] : []
         self.workerOptions = workerOptions
-        coordinator = try RunningDaemon(
-            "coordinator", "phalanx-coordinator",
+        coordinatorOptions =
             [
                 Self.model(model), "--served-model-name", model, "--data-parallel-size", "\(dp)",
-                "--data-parallel-rpc-port", "0", "--ready-timeout", "120",
-            ] + parallel + options)
+                "--ready-timeout", "120",
+            ] + parallel + options
+        coordinator = try RunningDaemon(
+            "coordinator", "phalanx-coordinator",
+            coordinatorOptions + ["--data-parallel-rpc-port", "0"])
         guard let endpoint = coordinator.value(of: "endpoint"),
             let port = endpoint.split(separator: ":").last
         else { throw CellError(description: "no coordinator:\n\(coordinator.log)") }
@@ -77,6 +80,29 @@ final class RunningCell {
         workers[index] = try Self.worker(index, coordinatorPort, workerOptions)
     }
 
+    /// A new coordinator at the address of one that has ended.
+    func restartCoordinator() throws {
+        coordinator = try RunningDaemon(
+            "coordinator", "phalanx-coordinator",
+            coordinatorOptions + ["--data-parallel-rpc-port", coordinatorPort])
+    }
+
+    /// A second process for the device of a worker that lives.
+    func secondWorker(_ index: Int) throws -> RunningDaemon {
+        try Self.worker(index, coordinatorPort, workerOptions)
+    }
+
+    /// Another gateway of the same deployment, which serves.
+    func anotherGateway() throws -> (daemon: RunningDaemon, http: HTTPClient) {
+        let daemon = try RunningDaemon(
+            "gateway-2", "phalanx-gateway",
+            ["--data-parallel-rpc-port", coordinatorPort, "--port", "0"])
+        guard let port = daemon.value(of: "port").flatMap({ UInt16($0) }),
+            daemon.line(containing: "serving", within: 60) != nil
+        else { throw CellError(description: "not serving:\n\(daemon.log)") }
+        return (daemon, HTTPClient(port: port))
+    }
+
     var daemons: [RunningDaemon] { [coordinator, gateway] + workers }
 
     var logs: String { daemons.map { "--- \($0.name)\n\($0.log)" }.joined(separator: "\n") }
@@ -85,8 +111,8 @@ final class RunningCell {
     var cpuTicks: Int { daemons.reduce(0) { $0 + $1.cpuTicks } }
 
     /// The sum of a metric over its series.
-    func metric(_ name: String) throws -> Double {
-        let page = try http.get("/metrics").text
+    func metric(_ name: String, of gateway: HTTPClient? = nil) throws -> Double {
+        let page = try (gateway ?? http).get("/metrics").text
         return page.split(separator: "\n").filter {
             $0.hasPrefix(name + "{") || $0.hasPrefix(name + " ")
         }.reduce(0) { $0 + (Double($1.split(separator: " ").last ?? "") ?? 0) }

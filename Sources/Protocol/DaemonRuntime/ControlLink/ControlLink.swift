@@ -24,7 +24,7 @@ public final class ControlLink {
     private let logger: Logger
     private let endpoint: String
     private let incarnation: Incarnation
-    private let hello: Hello
+    private var hello: Hello
     private let onEvent: (Event) -> Void
     private var sequence: UInt64 = 0
     private var isConfigured = false
@@ -135,6 +135,7 @@ public final class ControlLink {
             guard !isConfigured else { return }
             isConfigured = true
             lease = configuration.lease
+            if hello.role == .worker { hello.worker = configuration.worker }
             onEvent(.configured(configuration))
         case .refuse(let refusal):
             onRefusal(refusal)
@@ -158,6 +159,7 @@ public final class ControlLink {
             if isConfigured {
                 logger.notice("the coordinator was restarted")
                 isConfigured = false
+                send(.hello(hello))
             }
         case .groupFull:
             // The place may still belong to a lost process whose lease runs.

@@ -45,6 +45,8 @@ public struct SocketLimits: Sendable {
     /// Silence after which libzmq pings; three times that and the connection counts as dead.
     public var heartbeatMilliseconds: Int32 = 1000
     public var reconnectMilliseconds: Int32 = 50
+    /// As ``reconnectMilliseconds``: a connection that breaks or is refused is over.
+    public static let neverReconnect: Int32 = -1
     public var reconnectMillisecondsMax: Int32 = 1000
 
     public init() {}
