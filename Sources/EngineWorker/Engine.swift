@@ -18,6 +18,8 @@ final class Engine {
     private var pendingPrefill = PendingPrefill()
     private var dummyTicks: UInt64 = 0
     private var lastTick: UInt64 = 0
+    /// A sequence was cancelled since the last load was told, and no output may follow to tell it.
+    private var loadIsStale = false
 
     init(
         _ configuration: EngineConfiguration,
@@ -76,8 +78,11 @@ final class Engine {
     func cancel(_ id: SequenceID) {
         _ = scheduler.cancel(id)
         pendingPrefill.onEnded(id)
-        if case .running = lockstep.state { return }
-        emit(.outputs([], load))
+        if isRunning {
+            loadIsStale = true
+        } else {
+            emit(.outputs([], load))
+        }
     }
 
     func wake(view: UInt32, fromTick: UInt64) {
@@ -139,7 +144,7 @@ final class Engine {
         scheduler.schedule(into: &plan, allowPrefill: true)
         do throws(CollectiveError) {
             guard let decision = try exchange(group, view, tick, deadline) else { return }
-            guard decision.runsModel else { return emitIfIdle(decision) }
+            guard decision.runsModel else { return emitLoadIfDue(decision) }
             let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
             progress.advance()
             if plan.isDummy {
@@ -150,7 +155,7 @@ final class Engine {
                     into: &results)
                 finish(scheduler.complete(plan, results: results))
             }
-            emitIfIdle(decision)
+            emitLoadIfDue(decision)
         } catch {
             breakView(view, tick, error)
         }
@@ -186,12 +191,17 @@ final class Engine {
             if update.finish != nil { pendingPrefill.onEnded(update.sequence) }
             outputs.append(SequenceOutput(update))
         }
-        if !outputs.isEmpty { emit(.outputs(outputs, load)) }
+        guard !outputs.isEmpty else { return }
+        loadIsStale = false
+        emit(.outputs(outputs, load))
     }
 
-    /// The last load before the silence of an idle group.
-    private func emitIfIdle(_ decision: TickDecision) {
-        if decision.goesIdle { emit(.outputs([], load)) }
+    /// The load where no output carried it: the last before the silence of an idle group, and one
+    /// for all that was cancelled since the tick before.
+    private func emitLoadIfDue(_ decision: TickDecision) {
+        guard decision.goesIdle || loadIsStale else { return }
+        loadIsStale = false
+        emit(.outputs([], load))
     }
 
     private func breakView(_ view: UInt32, _ tick: UInt64, _ error: CollectiveError) {

@@ -1,0 +1,113 @@
+import DaemonRuntime
+import Foundation
+import Protocol
+import Testing
+
+@testable import EngineWorker
+
+/// Engines on threads of their own, in one group.
+@Suite(.serialized) struct EngineGroupTests {
+    private static let prompt: [Int32] = [3, 141, 59, 26, 53]
+
+    /// What `body` returns for each rank; it runs on the rank's own thread, in view 1.
+    private func run<Value: Sendable>(
+        _ worldSize: Int,
+        _ body: @escaping @Sendable (Int, EngineFixture, InProcessGroup) -> Value
+    ) throws -> [Value] {
+        let group = InProcessGroup(worldSize: worldSize)
+        let values = Lock<[Result<Value, any Error>?]>(Array(repeating: nil, count: worldSize))
+        let threads = (0..<worldSize).map { rank in
+            let finished = DispatchSemaphore(value: 0)
+            let thread = Thread {
+                let value = Result {
+                    let fixture = try EngineFixture(
+                        EngineFixture.configuration(rank: rank, worldSize: worldSize))
+                    fixture.enter(
+                        view: 1,
+                        InProcessCollectives(group: group, rank: rank, worldSize: worldSize))
+                    return body(rank, fixture, group)
+                }
+                if case .failure = value { group.leave(rank: rank) }
+                values.withLock { $0[rank] = value }
+                finished.signal()
+            }
+            thread.stackSize = 8 << 20
+            thread.start()
+            return finished
+        }
+        for finished in threads { finished.wait() }
+        return try values.withLock { $0 }.compactMap { try $0?.get() }
+    }
+
+    @Test(arguments: [2, 3])
+    func allGoIdleAtTheSameTickAndTheIdleRankCountsItsDummies(worldSize: Int) throws {
+        let events = try run(worldSize) { rank, fixture, _ in
+            if rank == 0 {
+                fixture.submit(1, Self.prompt) { $0.maxTokens = 6 }
+                let now = MonotonicClock.now()
+                fixture.engine.lookForWork(at: now)
+                // Asked once, and again only when nothing happens for a while.
+                fixture.engine.lookForWork(at: now)
+                fixture.engine.lookForWork(at: now + LockstepStateMachine.wakeRequestEvery)
+            }
+            fixture.engine.step()
+            fixture.engine.wake(view: 1, fromTick: 0)
+            while fixture.engine.isRunning { fixture.engine.step() }
+            return fixture.takeEvents()
+        }
+        let expected = try Driver("tiny-random", threads: 1).greedy([Self.prompt], count: 6)[0]
+        #expect(events[0].tokens(of: 1) == expected)
+        #expect(events[0].wakeRequests == [0, 0])
+        let last = try events.map { try #require($0.loads.last) }
+        #expect(Set(last.map(\.tick)).count == 1)
+        #expect(last[0].dummyTicks == 0)
+        // Six ticks of rank 0's have rows; the rest of the interval runs no model.
+        #expect(last.dropFirst().allSatisfy { $0.dummyTicks == 6 })
+    }
+
+    @Test func aCancelledSequenceIsGoneFromTheNextTicksLoad() throws {
+        let loads = try run(2) { rank, fixture, _ -> [RankLoad] in
+            fixture.submit(UInt64(rank), Self.prompt) { $0.maxTokens = 10 }
+            fixture.engine.wake(view: 1, fromTick: 0)
+            for _ in 0..<3 { fixture.engine.step() }
+            _ = fixture.takeEvents()
+            if rank == 1 { fixture.engine.cancel(SequenceID(rawValue: 1)) }
+            fixture.engine.step()
+            let loads = fixture.takeEvents().loads
+            while fixture.engine.isRunning { fixture.engine.step() }
+            return loads
+        }
+        #expect(loads[0].map(\.running) == [1])
+        #expect(loads[1].map(\.tick) == [3])
+        #expect(loads[1].map(\.running) == [0])
+        #expect(loads[1].map(\.kvCacheUsage) == [0])
+        #expect(loads[1].map(\.pendingPrefillTokens) == [0])
+    }
+
+    @Test func aLostPeerBreaksTheViewAndEachSequenceIsGivenBackOnce() throws {
+        let events = try run(2) { rank, fixture, group in
+            fixture.submit(1, Self.prompt) { $0.maxTokens = 10 }
+            fixture.submit(2, Self.prompt) { $0.maxTokens = 10 }
+            fixture.engine.wake(view: 1, fromTick: 0)
+            for _ in 0..<2 { fixture.engine.step() }
+            _ = fixture.takeEvents()
+            if rank == 1 {
+                group.leave(rank: 1)
+                return [EngineEvent]()
+            }
+            fixture.submit(3, Self.prompt)
+            fixture.engine.step()
+            // The coordinator says so too, and later.
+            fixture.engine.leaveView("retired")
+            fixture.submit(4, Self.prompt)
+            fixture.engine.step()
+            return fixture.takeEvents()
+        }
+        #expect(events[0].brokenBy == [[1]])
+        #expect(events[0].outputs.isEmpty)
+        #expect(
+            events[0].rejections == ["1 otherView", "2 otherView", "3 otherView", "4 otherView"])
+        #expect(events[0].loads.last?.kvCacheUsage == 0)
+        #expect(events[0].loads.last?.running == 0)
+    }
+}
