@@ -129,7 +129,7 @@ let package = Package(
         ),
         .testTarget(
             name: "GatewayTests",
-            dependencies: ["Gateway", "DaemonRuntime", "Protocol"],
+            dependencies: ["Gateway", "DaemonRuntime", "Protocol", "TestSupport"],
             swiftSettings: swiftSettings
         ),
         .testTarget(

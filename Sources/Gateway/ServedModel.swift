@@ -114,25 +114,37 @@ extension ServedModel {
 
     /// The prompt of a chat, as the checkpoint's template writes it. To continue the final message,
     /// the text ends with that message's content.
+    ///
+    /// A mark behind the content finds that place, as in Transformers: a search for the content
+    /// itself could find it in what the template writes after it ("end" of an end-of-sentence).
     func render(
         _ messages: [ChatMessage], addGenerationPrompt: Bool, continueFinalMessage: Bool
     ) throws(APIError) -> String {
-        let text: String
-        do throws(ChatTemplateError) {
-            let template = try chatTemplate.get()
-            text = try template.render(
-                messages: messages, addGenerationPrompt: addGenerationPrompt)
-        } catch {
-            throw .invalidField(name: "messages", reason: "cannot be rendered: \(error)")
-        }
-        guard continueFinalMessage, let content = messages.last?.content, !content.isEmpty else {
-            return text
-        }
-        guard let place = text.ranges(of: content).last else {
+        guard continueFinalMessage, let final = messages.last, let content = final.content,
+            !content.isEmpty
+        else { return try render(messages, addGenerationPrompt) }
+        let marked = ChatMessage(
+            role: final.role, content: content + Self.endMark, toolCalls: final.toolCalls)
+        let text = try render(messages.dropLast() + [marked], addGenerationPrompt)
+        guard let place = text.utf8.ranges(of: Self.endMark.utf8).last else {
             throw .invalidField(
                 name: "continue_final_message",
                 reason: "needs a final message that the template keeps as it is")
         }
-        return String(text[..<place.upperBound])
+        return String(text[..<place.lowerBound])
+    }
+
+    /// Of the private use area: no text means it.
+    private static let endMark = "\u{F8FF}end of the final message\u{F8FF}"
+
+    private func render(
+        _ messages: [ChatMessage], _ addGenerationPrompt: Bool
+    ) throws(APIError) -> String {
+        do throws(ChatTemplateError) {
+            return try chatTemplate.get().render(
+                messages: messages, addGenerationPrompt: addGenerationPrompt)
+        } catch {
+            throw .invalidField(name: "messages", reason: "cannot be rendered: \(error)")
+        }
     }
 }
