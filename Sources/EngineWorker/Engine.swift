@@ -20,6 +20,8 @@ final class Engine {
     private var lastTick: UInt64 = 0
     /// A sequence was cancelled since the last load was told, and no output may follow to tell it.
     private var loadIsStale = false
+    /// When a sequence first entered a plan, until its first output says so.
+    private var scheduledAt: [SequenceID: Instant] = [:]
 
     init(
         _ configuration: EngineConfiguration,
@@ -77,7 +79,7 @@ final class Engine {
     /// The blocks are free when this returns, or when the tick that holds the sequence ends.
     func cancel(_ id: SequenceID) {
         _ = scheduler.cancel(id)
-        pendingPrefill.onEnded(id)
+        forget(id)
         if isRunning {
             loadIsStale = true
         } else {
@@ -121,7 +123,7 @@ final class Engine {
         group = nil
         for id in scheduler.abortAll() {
             emit(.rejected(id, .otherView, reason))
-            pendingPrefill.onEnded(id)
+            forget(id)
         }
         emit(.outputs([], load))
     }
@@ -142,12 +144,16 @@ final class Engine {
         defer { progress.tickEnded() }
         lastTick = tick
         scheduler.schedule(into: &plan, allowPrefill: true)
+        noteFirstSchedule(at: now)
         do throws(CollectiveError) {
             guard let decision = try exchange(group, view, tick, deadline) else { return }
             guard decision.runsModel else { return emitLoadIfDue(decision) }
             let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
             progress.advance()
-            if plan.isDummy {
+            if model.failure != nil {
+                // The exchange of the next tick tells everybody.
+                if !plan.isDummy { scheduler.abandon(plan) }
+            } else if plan.isDummy {
                 dummyTicks += 1
             } else {
                 sampler.sample(
@@ -171,11 +177,14 @@ final class Engine {
             prefillTokens: UInt32(plan.prefillRowCount),
             kvUsage: Float(scheduler.statistics.kvUsage),
             hasWork: scheduler.hasWork,
-            failed: false)
+            failed: model.failure != nil)
         let entries = try group.exchange(entry, tick: tick, deadline: deadline)
         switch lockstep.onVector(entries) {
         case .decided(let decision):
-            return decision
+            guard let failed = decision.failedRanks.first else { return decision }
+            if let failure = model.failure { emit(.failed("\(failure)")) }
+            let tag = OperationTag.tickExchange(view: view, tick: tick)
+            throw .peerLost(peer: failed, tag: tag, reason: "its device failed")
         case .disagreement(let rank):
             let tag = OperationTag.tickExchange(view: view, tick: tick)
             throw .peerLost(peer: rank, tag: tag, reason: "it is in another view or tick")
@@ -188,12 +197,25 @@ final class Engine {
             pendingPrefill.onComputed(entry.sequence, tokens: entry.rowCount)
         }
         for update in updates {
-            if update.finish != nil { pendingPrefill.onEnded(update.sequence) }
-            outputs.append(SequenceOutput(update))
+            let scheduled = scheduledAt.removeValue(forKey: update.sequence)
+            if update.finish != nil { forget(update.sequence) }
+            outputs.append(SequenceOutput(update, scheduled: scheduled))
         }
         guard !outputs.isEmpty else { return }
         loadIsStale = false
         emit(.outputs(outputs, load))
+    }
+
+    private func noteFirstSchedule(at now: Instant) {
+        // A sequence that decodes has been in a plan before.
+        for entry in plan.entries where !entry.isDecode && entry.firstPosition == 0 {
+            if scheduledAt[entry.sequence] == nil { scheduledAt[entry.sequence] = now }
+        }
+    }
+
+    private func forget(_ id: SequenceID) {
+        pendingPrefill.onEnded(id)
+        scheduledAt[id] = nil
     }
 
     /// The load where no output carried it: the last before the silence of an idle group, and one
@@ -229,9 +251,10 @@ final class Engine {
 }
 
 extension SequenceOutput {
-    init(_ update: SequenceUpdate) {
+    init(_ update: SequenceUpdate, scheduled: Instant?) {
         self.init(
             sequence: update.sequence,
+            scheduled: scheduled,
             tokenIDs: update.token.map { [$0.tokenID] } ?? [],
             logprobs: update.token?.logprobs.map { [$0] } ?? [],
             promptLogprobs: update.promptLogprobs ?? [],

@@ -37,6 +37,8 @@ enum EngineEvent: Sendable {
 /// One sequence's part of a step.
 struct SequenceOutput: Sendable {
     let sequence: SequenceID
+    /// When it first entered a plan; with its first output (and, after a preemption, once more).
+    let scheduled: Instant?
     let tokenIDs: [Int32]
     let logprobs: [TokenLogprobs]
     let promptLogprobs: [TokenLogprobs]

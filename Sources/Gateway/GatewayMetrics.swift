@@ -31,6 +31,8 @@ final class GatewayMetrics {
         let ticks: MetricsRegistry.SeriesID
         let dummyTicks: MetricsRegistry.SeriesID
         let queueTime: MetricsRegistry.SeriesID
+        let prefillTime: MetricsRegistry.SeriesID
+        let decodeTime: MetricsRegistry.SeriesID
         let timeToFirstToken: MetricsRegistry.SeriesID
         let interTokenLatency: MetricsRegistry.SeriesID
         let timePerOutputToken: MetricsRegistry.SeriesID
@@ -83,6 +85,7 @@ final class GatewayMetrics {
         let series = series(of: rank)
         registry.observe(series.timeToFirstToken, timeToFirstToken.seconds)
         registry.observe(series.queueTime, queued.seconds)
+        registry.observe(series.prefillTime, max(timeToFirstToken.seconds - queued.seconds, 0))
     }
 
     func onToken(rank: Int, sincePrevious: Interval) {
@@ -96,6 +99,7 @@ final class GatewayMetrics {
     ) {
         let series = series(of: rank)
         registry.observe(series.requestLatency, latency.seconds)
+        registry.observe(series.decodeTime, decode.seconds)
         registry.observe(series.promptLength, Double(promptTokens))
         registry.observe(series.generationLength, Double(outputTokens))
         if outputTokens > 1 {
@@ -140,7 +144,13 @@ final class GatewayMetrics {
             dummyTicks: make("phalanx:dummy_ticks_total", .counter, "Ticks without tokens here."),
             queueTime: make(
                 "vllm:request_queue_time_seconds", .histogram,
-                "Time between arrival at the leader and the first output.", Self.requestBounds),
+                "Time between arrival at the leader and the first tick.", Self.requestBounds),
+            prefillTime: make(
+                "vllm:request_prefill_time_seconds", .histogram,
+                "Time between the end of the queue and the first token.", Self.requestBounds),
+            decodeTime: make(
+                "vllm:request_decode_time_seconds", .histogram,
+                "Time between the first and the last token.", Self.requestBounds),
             timeToFirstToken: make(
                 "vllm:time_to_first_token_seconds", .histogram, "TTFT.", Self.latencyBounds),
             interTokenLatency: make(

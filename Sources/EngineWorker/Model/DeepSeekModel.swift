@@ -15,6 +15,8 @@ public final class DeepSeekModel {
     /// Equal on all workers that serve the same checkpoint; see ``Checkpoint/digest``.
     public let digest: String
 
+    /// What went wrong on the device; nothing computed since is valid.
+    public var failure: BackendError? { backend.failure }
     public var vocabularySize: Int { config.vocabularySize }
     public var maxModelLength: Int { config.positionCountMax }
     public var endTokenIDs: [Int32] { config.endTokenIDs }

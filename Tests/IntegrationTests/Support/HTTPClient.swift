@@ -15,7 +15,9 @@ struct HTTPClient: Sendable {
         }
         var choices: [[String: Any]] { json["choices"] as? [[String: Any]] ?? [] }
         /// Of the n-th choice of a completion with `return_token_ids`.
-        func tokens(_ index: Int = 0) -> [Int] { choices[index]["token_ids"] as? [Int] ?? [] }
+        func tokens(_ index: Int = 0) -> [Int] {
+            choices.indices.contains(index) ? choices[index]["token_ids"] as? [Int] ?? [] : []
+        }
         var errorMessage: String {
             (json["error"] as? [String: Any])?["message"] as? String ?? text
         }
