@@ -171,6 +171,7 @@ extension GatewayService {
         guard links?.send(.submit(request), to: rank) == true else { return false }
         choice.machine.onSubmitted(to: rank)
         choice.parkedSince = nil
+        choice.submittedAt = MonotonicClock.now()
         choice.prefilled = false
         choice.submittedTokens = tokens
         router.onSubmitted(to: rank, promptTokens: tokens)
@@ -185,6 +186,24 @@ extension GatewayService {
                 now - since > Self.parkedMax
             else { continue }
             let reason = "no rank took the request for \(Int(Self.parkedMax.seconds)) s"
+            fail(call, .notReady(reason: reason, retryAfterSeconds: 5))
+        }
+    }
+
+    /// Without a coordinator an idle group is not woken: what has waited too long for its first
+    /// token ends here, since nothing else would end it.
+    func failUnwoken() {
+        guard control?.coordinatorIsSilent == true else { return }
+        let now = MonotonicClock.now()
+        for call in calls.values.sorted(by: { $0.arrived < $1.arrived }) {
+            let isUnwoken = call.choices.contains { choice in
+                guard case .submitted = choice.machine.state, let since = choice.submittedAt else {
+                    return false
+                }
+                return now - since > Self.parkedMax
+            }
+            guard isUnwoken else { continue }
+            let reason = "the coordinator is silent and the workers are idle"
             fail(call, .notReady(reason: reason, retryAfterSeconds: 5))
         }
     }

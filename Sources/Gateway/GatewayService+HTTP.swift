@@ -60,6 +60,10 @@ extension GatewayService: HTTPHandler {
         if let reason = admission.notReadyReason {
             throw .notReady(reason: reason, retryAfterSeconds: 5)
         }
+        // What runs goes on, but an idle group cannot be woken without it.
+        if control?.coordinatorIsSilent == true {
+            throw .notReady(reason: "the coordinator is silent", retryAfterSeconds: 5)
+        }
         respond(exchange, status: 200, type: "text/plain", body: [])
     }
 

@@ -18,7 +18,7 @@ public final class GatewayService {
     let options: Options
     private let context = ZeroMQContext()
     private let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
-    private var control: ControlLink?
+    private(set) var control: ControlLink?
     private(set) var server: HTTPServer?
 
     var links: LeaderLinks?
@@ -214,6 +214,7 @@ public final class GatewayService {
     private func sweep() {
         placeParked()
         failOverdue()
+        failUnwoken()
         checkDrained()
         loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }
     }

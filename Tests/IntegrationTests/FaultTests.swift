@@ -198,7 +198,7 @@ import Testing
     }
 
     @Test func theCoordinatorMayDieWithoutATokenBeingLost() throws {
-        let cell = try RunningCell(dp: 2)
+        let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])
         let body: [String: Any] = [
             "prompt": Array(40..<80), "max_tokens": 400, "temperature": 0, "ignore_eos": true,
             "return_token_ids": true,
@@ -210,6 +210,9 @@ import Testing
         #expect(cell.coordinator.exitCode() == -SIGKILL)
         let rest = try stream.wholeText()
         #expect(rest.tokens == Array(expected.dropFirst()))
+        // Nobody could wake the cell now, and it says so.
+        try cell.wait("the silence") { try cell.http.get("/ready").status == 503 }
+        #expect(try cell.http.get("/ready").errorMessage.contains("coordinator is silent"))
     }
 }
 

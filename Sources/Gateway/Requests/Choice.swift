@@ -19,6 +19,8 @@ final class Choice {
     var prefilled = false
     /// Prompt and tokens so far, as the rank that has it was told.
     var submittedTokens = 0
+    /// When its rank was told.
+    var submittedAt: Instant?
     /// While no rank has it.
     var parkedSince: Instant?
     var firstTokenAt: Instant?

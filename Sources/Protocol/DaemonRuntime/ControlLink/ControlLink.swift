@@ -32,7 +32,8 @@ public final class ControlLink {
     private var started = MonotonicClock.now()
     private var lastComplaint = MonotonicClock.now()
     private var lastHeard: Instant?
-    private var coordinatorIsSilent = false
+    /// Nothing has been heard of the coordinator for a lease.
+    public private(set) var coordinatorIsSilent = false
     private var hasLeft = false
 
     /// The view that this process is in, stamped on its messages.
