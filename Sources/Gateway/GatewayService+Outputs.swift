@@ -10,7 +10,7 @@ extension GatewayService {
             onServing()
             placeParked()
         case .closed(let rank):
-            router.onRankLost(rank)
+            router.onRankClosed(rank)
             if router.dpRanks.isEmpty { admission.notReadyReason = "no worker takes requests" }
         case .lost(let rank):
             router.onRankLost(rank)

@@ -14,6 +14,8 @@ public struct RankRouter: Sendable {
     private struct Rank {
         let dpRank: Int
         var capacity: Int
+        /// A closed rank takes no new sequences; those that it has still count.
+        var isOpen = true
         var pendingPromptTokens = 0
         var sequences = 0
         var reported = RankLoad()
@@ -30,10 +32,12 @@ public struct RankRouter: Sendable {
     public init() {}
 
     /// Ranks of the active view that can take sequences.
-    public var dpRanks: [Int] { ranks.map(\.dpRank) }
+    public var dpRanks: [Int] { ranks.filter(\.isOpen).map(\.dpRank) }
 
     /// Sequences that all ranks together may still take from this gateway.
-    public var freeCapacity: Int { ranks.reduce(0) { $0 + max($1.capacity - $1.sequences, 0) } }
+    public var freeCapacity: Int {
+        ranks.reduce(0) { $0 + ($1.isOpen ? max($1.capacity - $1.sequences, 0) : 0) }
+    }
 
     /// Sequences that all ranks together take when they are empty.
     public var capacity: Int { ranks.reduce(0) { $0 + $1.capacity } }
@@ -41,11 +45,20 @@ public struct RankRouter: Sendable {
     public var sequenceCount: Int { ranks.reduce(0) { $0 + $1.sequences } }
 
     public mutating func onRankOpened(_ dpRank: Int, capacity: Int) {
-        ranks.removeAll { $0.dpRank == dpRank }
+        guard !ranks.contains(where: { $0.dpRank == dpRank }) else {
+            return change(dpRank) {
+                $0.capacity = capacity
+                $0.isOpen = true
+            }
+        }
         ranks.append(Rank(dpRank: dpRank, capacity: capacity))
         ranks.sort { $0.dpRank < $1.dpRank }
     }
 
+    /// It takes no new sequences; what it has goes on.
+    public mutating func onRankClosed(_ dpRank: Int) { change(dpRank) { $0.isOpen = false } }
+
+    /// It is gone, with what it had.
     public mutating func onRankLost(_ dpRank: Int) { ranks.removeAll { $0.dpRank == dpRank } }
 
     public mutating func onLoad(_ load: RankLoad) {
@@ -60,7 +73,7 @@ public struct RankRouter: Sendable {
         for offset in ranks.indices {
             let rank = ranks[(turn + offset) % ranks.count]
             if let forced, rank.dpRank != forced { continue }
-            guard rank.sequences < rank.capacity else { continue }
+            guard rank.isOpen, rank.sequences < rank.capacity else { continue }
             if best.map({ rank.load < $0.load }) ?? true { best = (rank.dpRank, rank.load) }
         }
         return best?.dpRank

@@ -55,6 +55,19 @@ import Testing
         #expect(router.choose(promptTokens: 1) == 0)
     }
 
+    @Test func aClosedRankKeepsItsSequencesInMind() {
+        var router = router(ranks: 2, capacity: 2)
+        router.onSubmitted(to: 0, promptTokens: 5)
+        router.onRankClosed(0)
+        #expect(router.dpRanks == [1])
+        #expect(router.freeCapacity == 2 && router.sequenceCount == 1)
+        for _ in 0..<4 { #expect(router.choose(promptTokens: 1) == 1) }
+        router.onRankOpened(0, capacity: 2)
+        #expect(router.freeCapacity == 3 && router.dpRanks == [0, 1])
+        router.onEnded(on: 0, promptTokens: 5, prefilled: false)
+        #expect(router.sequenceCount == 0)
+    }
+
     @Test func aLostRankIsChosenNoMoreAndLateEndsOfItDoNothing() {
         var router = router(ranks: 2)
         router.onSubmitted(to: 0, promptTokens: 5)
