@@ -15,6 +15,8 @@ extension EngineWorkerService {
             }
         } catch {
             logger.throttledWarning("dropped a message of a gateway", ["reason": error])
+            guard let id = GatewayMessage.requestID(ofRefusedSubmit: frame) else { return }
+            sendToGateway(.rejected(id, reason: .invalid, text: "\(error)"), identity)
         }
     }
 

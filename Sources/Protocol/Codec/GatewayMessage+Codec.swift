@@ -162,6 +162,23 @@ extension GatewayMessage {
     }
 }
 
+extension GatewayMessage {
+    /// The request of a `Submit` whose values ``decode(_:)`` refuses, so that it can be answered:
+    /// a request that is dropped without a word never ends for its client.
+    public static func requestID(ofRefusedSubmit frame: UnsafeRawBufferPointer) -> RequestID? {
+        guard frame.count <= CodecLimits.gatewayMessageBytesMax else { return nil }
+        let start = frame.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        guard let unpacked = phalanx__v1__gateway_message__unpack(nil, frame.count, start) else {
+            return nil
+        }
+        defer { phalanx__v1__gateway_message__free_unpacked(unpacked, nil) }
+        guard unpacked.pointee.body_case == PHALANX__V1__GATEWAY_MESSAGE__BODY_SUBMIT,
+            let submit = unpacked.pointee.submit
+        else { return nil }
+        return RequestID(rawValue: submit.pointee.request_id)
+    }
+}
+
 extension GenerationRequest {
     init(_ submit: Phalanx__V1__Submit) throws(CodecError) {
         guard let sampling = submit.sampling else { throw .missingBody(message: "Submit.sampling") }
