@@ -3,21 +3,16 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/futex.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -137,46 +132,6 @@ uint64_t cl_random_u64(void) {
     return value;
 }
 
-int cl_memfd(const char *name, uint64_t size) {
-    int fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0) return -1;
-    if (ftruncate(fd, (off_t)size) < 0) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
-}
-
-int cl_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_nanoseconds) {
-    struct timespec timeout = {
-        .tv_sec = timeout_nanoseconds / 1000000000,
-        .tv_nsec = timeout_nanoseconds % 1000000000,
-    };
-    return (int)syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, NULL, 0);
-}
-
-int cl_futex_wake(const uint32_t *word, int count) {
-    return (int)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
-}
-
-int cl_pin_to_cpu(int cpu) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    return sched_setaffinity(0, sizeof set, &set);
-}
-
 int cl_set_thread_name(const char *name) { return pthread_setname_np(pthread_self(), name); }
-
-int cl_die_with_parent(int expected_parent) {
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) return -1;
-    if (getppid() != expected_parent) {
-        errno = ESRCH;
-        return -1;
-    }
-    return 0;
-}
 
 int cl_errno(void) { return errno; }

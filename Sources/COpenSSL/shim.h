@@ -15,8 +15,3 @@ static inline int co_ssl_ctx_configure(SSL_CTX *context) {
 
 // Bytes that BIO_read would return.
 static inline size_t co_bio_pending(BIO *bio) { return BIO_ctrl_pending(bio); }
-
-// SNI of a client connection.
-static inline int co_ssl_set_host_name(SSL *session, const char *name) {
-    return (int)SSL_set_tlsext_host_name(session, name);
-}

@@ -45,13 +45,6 @@ int64_t cl_realtime_microseconds(void);
 int64_t cl_process_cpu_nanoseconds(void);
 uint64_t cl_random_u64(void);               // getrandom(2)
 
-int cl_memfd(const char *name, uint64_t size);
-// Sleeps while *word == expected, at most `timeout_nanoseconds`. 0 woken, -1 with errno.
-int cl_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_nanoseconds);
-int cl_futex_wake(const uint32_t *word, int count);
-
-int cl_pin_to_cpu(int cpu);                 // the calling thread
 int cl_set_thread_name(const char *name);
-int cl_die_with_parent(int expected_parent);  // PR_SET_PDEATHSIG SIGKILL; -1 if it is gone already
 int cl_errno(void);
 #endif
