@@ -80,7 +80,7 @@ import Testing
         limits.messagesMax = 10
         let socket = try ZeroMQSocket(.dealer(identity: [1]), context: context, limits: limits)
         // Nobody listens yet.
-        let (placeholder, endpoint, _) = try router()
+        let (holder, endpoint, _) = try router()
         try socket.connect(endpoint)
         var accepted = 0
         while accepted < 1_000_000, socket.send(Array(repeating: 1, count: 10_000)) == .sent {
@@ -88,7 +88,7 @@ import Testing
         }
         #expect(accepted < 1_000_000, "no bound")
         #expect(accepted >= 10)
-        _ = placeholder
+        _ = holder
     }
 
     @Test func aMessageOfSeveralFramesIsCountedAndDropped() throws {
