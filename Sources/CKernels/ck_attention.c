@@ -3,7 +3,7 @@
 // and prefill run the same code for every query row, which is what makes them agree bit by bit.
 #include <math.h>
 
-#include "ck_internal.h"
+#include "ck_attention.h"
 
 #pragma STDC FP_CONTRACT OFF
 
@@ -63,55 +63,85 @@ void ck_attention_tiled(const struct ck_kernels *kernels, const struct ck_attent
     }
 }
 
-struct job {
-    const struct ck_engine *engine;
-    const struct ck_latent_attention *a;
-    size_t first_row, rows;
-    size_t head_tiles;
-    float *queries;  // [rows, heads, latent + rope]
-    float *latents;  // [rows, heads, latent]
-    float *scores;   // [threads, CK_HEAD_TILE, CK_POSITION_TILE + 2]
-};
+// ---- The stage -------------------------------------------------------------------------------
 
-// One head: queries[.., latent part] = its key half of `key_value`, transposed, times the query.
-static void absorb_queries(void *context, size_t head, size_t thread)
+// Linear layers of one head over rows that are `stride` apart, alone on this thread.
+static void multiply_rows(const struct ck_kernels *k, const struct ck_linear *linear, float *y,
+                          size_t y_stride, const float *x, size_t x_stride, size_t rows,
+                          uint8_t *scratch)
 {
-    (void)thread;
-    const struct job *job = context;
-    const struct ck_latent_attention *a = job->a;
-    const struct ck_kernels *k = job->engine->kernels;
-    size_t width = a->latent + a->rope, query = a->nope + a->rope;
-    size_t y_stride = a->heads * width, x_stride = a->heads * query;
-    size_t weights = head * (a->nope + a->value) * a->latent;
-    float *y = job->queries + head * width;
-    const float *x = a->queries + job->first_row * x_stride + head * query;
-    for (size_t row = 0; row < job->rows; row++) {
-        memset(y + row * y_stride, 0, a->latent * sizeof(float));
-        memcpy(y + row * y_stride + a->latent, x + row * x_stride + a->nope,
-               a->rope * sizeof(float));
-    }
-    if (a->key_value.kind == CK_BF16) {
-        k->accumulate_bf16(y, y_stride, x, x_stride,
-                           (const uint16_t *)a->key_value.weight + weights, a->latent, job->rows,
-                           a->latent, a->nope);
-    } else {
-        k->accumulate_f32(y, y_stride, x, x_stride, (const float *)a->key_value.weight + weights,
-                          a->latent, job->rows, a->latent, a->nope);
+    size_t bytes = ck_operand_bytes(linear);
+    uint8_t *tile = scratch + CK_TILE_ROWS * bytes;
+    for (size_t first = 0, count; first < rows; first += count) {
+        count = ck_min(CK_TILE_ROWS, rows - first);
+        int32_t starts[CK_TILE_ROWS];
+        float token_scales[CK_TILE_ROWS];
+        for (size_t r = 0; r < count; r++) {
+            ck_operand_row(k, linear, scratch + r * bytes, x + (first + r) * x_stride, starts + r,
+                           token_scales + r);
+        }
+        ck_interleave(tile, scratch, bytes, count);
+        for (size_t output = 0; output < linear->outputs; output += CK_PANEL) {
+            float block[CK_TILE_ROWS * CK_PANEL];
+            size_t outputs = ck_min(CK_PANEL, linear->outputs - output);
+            int direct = outputs == CK_PANEL;
+            struct ck_product product = {
+                .y = direct ? y + first * y_stride + output : block,
+                .y_stride = direct ? y_stride : CK_PANEL,
+                .x = tile, .rows = count, .starts = starts, .token_scales = token_scales,
+            };
+            ck_panel_product(k, linear, output / CK_PANEL, &product);
+            if (direct) continue;
+            for (size_t r = 0; r < count; r++) {
+                memcpy(y + (first + r) * y_stride + output, block + r * CK_PANEL,
+                       outputs * sizeof *y);
+            }
+        }
     }
 }
 
-static void attend(void *context, size_t item, size_t thread)
+// One head: the latent part of its queries is its key matrix times the query.
+static void absorb_queries(void *context, size_t head, size_t thread)
 {
-    const struct job *job = context;
+    const struct ck_attention_job *job = context;
     const struct ck_latent_attention *a = job->a;
-    size_t row = item / job->head_tiles, head = item % job->head_tiles * CK_HEAD_TILE;
+    size_t width = a->latent + a->rope, query = a->nope + a->rope;
+    size_t y_stride = a->heads * width, x_stride = a->heads * query;
+    float *y = job->queries + head * width;
+    const float *x = a->queries + job->first_row * x_stride + head * query;
+    for (size_t row = 0; row < job->rows; row++) {
+        memcpy(y + row * y_stride + a->latent, x + row * x_stride + a->nope,
+               a->rope * sizeof(float));
+    }
+    multiply_rows(job->kernels, &a->keys[head], y, y_stride, x, x_stride, job->rows,
+                  job->scratch + thread * job->scratch_bytes);
+}
+
+// One head: output = its value matrix times the attended latent.
+static void project_values(void *context, size_t head, size_t thread)
+{
+    const struct ck_attention_job *job = context;
+    const struct ck_latent_attention *a = job->a;
+    size_t y_stride = a->heads * a->value, x_stride = a->heads * a->latent;
+    multiply_rows(job->kernels, &a->values[head],
+                  a->output + job->first_row * y_stride + head * a->value, y_stride,
+                  job->latents + head * a->latent, x_stride, job->rows,
+                  job->scratch + thread * job->scratch_bytes);
+}
+
+static void attend_row(void *context, size_t item, size_t thread)
+{
+    const struct ck_attention_job *job = context;
+    const struct ck_latent_attention *a = job->a;
+    size_t head_tiles = ck_blocks(a->heads, CK_HEAD_TILE);
+    size_t row = item / head_tiles, head = item % head_tiles * CK_HEAD_TILE;
     size_t width = a->latent + a->rope, at = row * a->heads + head;
     struct ck_attention attention = {
         .output = job->latents + at * a->latent,
         .queries = job->queries + at * width,
         .cache = a->cache,
         .table = a->tables + a->table_starts[job->first_row + row],
-        .scratch = job->scores + thread * CK_HEAD_TILE * (CK_POSITION_TILE + 2),
+        .scratch = (float *)(job->scratch + thread * job->scratch_bytes),
         .heads = ck_min(CK_HEAD_TILE, a->heads - head),
         .length = (size_t)a->positions[job->first_row + row] + 1,
         .block_size = a->block_size,
@@ -119,52 +149,51 @@ static void attend(void *context, size_t item, size_t thread)
         .width = width,
         .scale = a->scale,
     };
-    job->engine->kernels->attention(job->engine->kernels, &attention);
+    job->kernels->attention(job->kernels, &attention);
 }
 
-// One head: output = its value half of `key_value` times the attended latent.
-static void project_values(void *context, size_t head, size_t thread)
+static size_t longest_row(const struct ck_attention_job *job)
 {
-    (void)thread;
-    const struct job *job = context;
-    const struct ck_latent_attention *a = job->a;
-    const struct ck_kernels *k = job->engine->kernels;
-    size_t weights = (head * (a->nope + a->value) + a->nope) * a->latent;
-    size_t y_stride = a->heads * a->value, x_stride = a->heads * a->latent;
-    float *y = a->output + job->first_row * y_stride + head * a->value;
-    const float *x = job->latents + head * a->latent;
-    if (a->key_value.kind == CK_BF16) {
-        k->matmul_bf16(y, y_stride, x, x_stride, (const uint16_t *)a->key_value.weight + weights,
-                       a->latent, job->rows, a->value, a->latent);
-    } else {
-        k->matmul_f32(y, y_stride, x, x_stride, (const float *)a->key_value.weight + weights,
-                      a->latent, job->rows, a->value, a->latent);
+    size_t longest = 0;
+    for (size_t row = job->first_row; row < job->first_row + job->rows; row++) {
+        size_t length = (size_t)job->a->positions[row] + 1;
+        longest = length > longest ? length : longest;
     }
+    return longest;
+}
+
+// Scratch of one thread, enough for each of the three tasks.
+static size_t scratch_bytes(const struct ck_latent_attention *a)
+{
+    size_t operands = ck_operand_bytes(&a->keys[0]), values = ck_operand_bytes(&a->values[0]);
+    operands = 2 * CK_TILE_ROWS * (operands > values ? operands : values);
+    size_t attention = a->cache_kind == CK_BF16 ? ck_attention_bf16_scratch(a)
+                                                : CK_HEAD_TILE * (CK_POSITION_TILE + 2) * 4;
+    return ck_blocks(operands > attention ? operands : attention, 64) * 64;
 }
 
 void ck_latent_attention_apply(struct ck_engine *engine, const struct ck_latent_attention *a)
 {
     size_t threads = ck_pool_threads(engine->pool), chunk = ck_min(ROW_CHUNK, a->rows);
-    size_t width = a->latent + a->rope, score_bytes = CK_HEAD_TILE * (CK_POSITION_TILE + 2) * 4;
-    struct job job = {
-        .engine = engine,
+    size_t width = a->latent + a->rope, bytes = scratch_bytes(a);
+    struct ck_attention_job job = {
+        .kernels = engine->kernels,
         .a = a,
-        .head_tiles = ck_blocks(a->heads, CK_HEAD_TILE),
         .queries = ck_scratch(engine, CK_SCRATCH_QUERIES, chunk * a->heads * width * 4),
         .latents = ck_scratch(engine, CK_SCRATCH_LATENTS, chunk * a->heads * a->latent * 4),
-        .scores = ck_scratch(engine, CK_SCRATCH_SCORES, threads * score_bytes),
+        .scratch = ck_scratch(engine, CK_SCRATCH_ATTENTION, threads * bytes),
+        .scratch_bytes = bytes,
     };
     for (size_t first = 0; first < a->rows; first += ROW_CHUNK) {
         job.first_row = first;
         job.rows = ck_min(ROW_CHUNK, a->rows - first);
-        size_t longest = 0;
-        for (size_t row = first; row < first + job.rows; row++) {
-            size_t length = (size_t)a->positions[row] + 1;
-            longest = length > longest ? length : longest;
-        }
-        size_t work = ck_min(a->heads, CK_HEAD_TILE) * width * longest * 2;
+        size_t work = ck_min(a->heads, CK_HEAD_TILE) * width * longest_row(&job) * 2;
         ck_run(engine, a->heads, job.rows * a->nope * a->latent, absorb_queries, &job);
-        ck_run(engine, job.rows * job.head_tiles, work, attend, &job);
+        if (a->cache_kind == CK_BF16) {
+            ck_attend_bf16(engine, &job, work);
+        } else {
+            ck_run(engine, job.rows * ck_blocks(a->heads, CK_HEAD_TILE), work, attend_row, &job);
+        }
         ck_run(engine, a->heads, job.rows * a->value * a->latent, project_values, &job);
     }
 }

@@ -20,25 +20,6 @@ INLINE __m256 load_f32(const float *p, size_t count)
     return _mm256_loadu_ps(block);
 }
 
-INLINE __m256 load_bf16(const uint16_t *p, size_t count)
-{
-    uint16_t block[8] = {0};
-    if (count < 8) {
-        memcpy(block, p, count * sizeof *p);
-        p = block;
-    }
-    __m128i bits = _mm_loadu_si128((const __m128i *)p);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-}
-
-INLINE __m256i load_i32(const int32_t *p, size_t count)
-{
-    if (count >= 8) return _mm256_loadu_si256((const __m256i *)p);
-    int32_t block[8] = {0};
-    memcpy(block, p, count * sizeof *p);
-    return _mm256_loadu_si256((const __m256i *)block);
-}
-
 INLINE void store_f32(float *p, __m256 value, size_t count)
 {
     if (count >= 8) {
@@ -64,144 +45,86 @@ INLINE float max_lanes(__m256 v)
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-#define DEFINE_MATMUL(NAME, TYPE, LOAD)                                                          \
-    INLINE void NAME##_tile(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *w, size_t w_stride, size_t inputs, const int R,          \
-                            const int O)                                                         \
-    {                                                                                            \
-        __m256 sum[2][4];                                                                        \
-        UNROLL for (int r = 0; r < R; r++) {                                                     \
-            UNROLL for (int o = 0; o < O; o++) sum[r][o] = _mm256_setzero_ps();                  \
-        }                                                                                        \
-        for (size_t i = 0; i < inputs; i += 8) {                                                 \
-            size_t left = inputs - i;                                                            \
-            __m256 xs[2];                                                                        \
-            UNROLL for (int r = 0; r < R; r++) xs[r] = load_f32(x + r * x_stride + i, left);     \
-            UNROLL for (int o = 0; o < O; o++) {                                                 \
-                __m256 ws = LOAD(w + o * w_stride + i, left);                                    \
-                UNROLL for (int r = 0; r < R; r++) {                                             \
-                    sum[r][o] = _mm256_fmadd_ps(xs[r], ws, sum[r][o]);                           \
-                }                                                                                \
-            }                                                                                    \
-        }                                                                                        \
-        UNROLL for (int r = 0; r < R; r++) {                                                     \
-            UNROLL for (int o = 0; o < O; o++) y[r * y_stride + o] = sum_lanes(sum[r][o]);       \
-        }                                                                                        \
-    }                                                                                            \
-    INLINE void NAME##_rows(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *w, size_t w_stride, size_t outputs, size_t inputs,       \
-                            const int R)                                                         \
-    {                                                                                            \
-        size_t o = 0;                                                                            \
-        for (; o + 4 <= outputs; o += 4) {                                                       \
-            NAME##_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 4); \
-        }                                                                                        \
-        for (; o < outputs; o++) {                                                               \
-            NAME##_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 1); \
-        }                                                                                        \
-    }                                                                                            \
-    TARGET static void NAME(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *w, size_t w_stride, size_t rows, size_t outputs,         \
-                            size_t inputs)                                                       \
-    {                                                                                            \
-        size_t r = 0;                                                                            \
-        for (; r + 2 <= rows; r += 2) {                                                          \
-            NAME##_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,     \
-                        outputs, inputs, 2);                                                     \
-        }                                                                                        \
-        for (; r < rows; r++) {                                                                  \
-            NAME##_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,     \
-                        outputs, inputs, 1);                                                     \
-        }                                                                                        \
+INLINE void matmul_f32_tile(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *w, size_t w_stride, size_t inputs, const int R,
+                        const int O)
+{
+    __m256 sum[2][4];
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int o = 0; o < O; o++) sum[r][o] = _mm256_setzero_ps();
     }
-
-DEFINE_MATMUL(matmul_f32, float, load_f32)
-DEFINE_MATMUL(matmul_bf16, uint16_t, load_bf16)
-
-// Bytes are widened to 16 bits, so VPMADDWD's sums of two products cannot overflow.
-INLINE __m256i load_i8(const int8_t *p, size_t count)
-{
-    int8_t block[16] = {0};
-    if (count < 16) {
-        memcpy(block, p, count);
-        p = block;
-    }
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
-}
-
-INLINE int32_t sum_integers(__m256i v)
-{
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
-
-TARGET static void matmul_i8(int32_t *y, size_t y_stride, const int8_t *x, size_t x_stride,
-                             const int8_t *w, size_t w_stride, size_t rows, size_t outputs,
-                             size_t inputs)
-{
-    for (size_t r = 0; r < rows; r++) {
-        const int8_t *row = x + r * x_stride;
-        size_t o = 0;
-        for (; o + 4 <= outputs; o += 4) {
-            const int8_t *weights = w + o * w_stride;
-            __m256i sum[4];
-            UNROLL for (int n = 0; n < 4; n++) sum[n] = _mm256_setzero_si256();
-            for (size_t i = 0; i < inputs; i += 16) {
-                __m256i xs = load_i8(row + i, inputs - i);
-                UNROLL for (int n = 0; n < 4; n++) {
-                    __m256i ws = load_i8(weights + n * w_stride + i, inputs - i);
-                    sum[n] = _mm256_add_epi32(sum[n], _mm256_madd_epi16(xs, ws));
-                }
+    for (size_t i = 0; i < inputs; i += 8) {
+        size_t left = inputs - i;
+        __m256 xs[2];
+        UNROLL for (int r = 0; r < R; r++) xs[r] = load_f32(x + r * x_stride + i, left);
+        UNROLL for (int o = 0; o < O; o++) {
+            __m256 ws = load_f32(w + o * w_stride + i, left);
+            UNROLL for (int r = 0; r < R; r++) {
+                sum[r][o] = _mm256_fmadd_ps(xs[r], ws, sum[r][o]);
             }
-            UNROLL for (int n = 0; n < 4; n++) y[r * y_stride + o + n] = sum_integers(sum[n]);
         }
-        for (; o < outputs; o++) {
-            __m256i sum = _mm256_setzero_si256();
-            for (size_t i = 0; i < inputs; i += 16) {
-                __m256i ws = load_i8(w + o * w_stride + i, inputs - i);
-                __m256i xs = load_i8(row + i, inputs - i);
-                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(xs, ws));
-            }
-            y[r * y_stride + o] = sum_integers(sum);
+    }
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int o = 0; o < O; o++) y[r * y_stride + o] = sum_lanes(sum[r][o]);
+    }
+}
+INLINE void matmul_f32_rows(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *w, size_t w_stride, size_t outputs, size_t inputs,
+                        const int R)
+{
+    size_t o = 0;
+    for (; o + 4 <= outputs; o += 4) {
+        matmul_f32_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 4);
+    }
+    for (; o < outputs; o++) {
+        matmul_f32_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 1);
+    }
+}
+TARGET static void matmul_f32(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *w, size_t w_stride, size_t rows, size_t outputs,
+                        size_t inputs)
+{
+    size_t r = 0;
+    for (; r + 2 <= rows; r += 2) {
+        matmul_f32_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
+                    outputs, inputs, 2);
+    }
+    for (; r < rows; r++) {
+        matmul_f32_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
+                    outputs, inputs, 1);
+    }
+}
+
+INLINE void accumulate_f32_tile(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *b, size_t b_stride, size_t depth, size_t left,
+                        const int R)
+{
+    __m256 sum[4];
+    UNROLL for (int r = 0; r < R; r++) sum[r] = load_f32(y + r * y_stride, left);
+    for (size_t k = 0; k < depth; k++) {
+        __m256 bs = load_f32(b + k * b_stride, left);
+        UNROLL for (int r = 0; r < R; r++) {
+            sum[r] = _mm256_fmadd_ps(_mm256_set1_ps(x[r * x_stride + k]), bs, sum[r]);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) store_f32(y + r * y_stride, sum[r], left);
+}
+TARGET static void accumulate_f32(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *b, size_t b_stride, size_t rows, size_t columns,
+                        size_t depth)
+{
+    for (size_t n = 0; n < columns; n += 8) {
+        size_t r = 0;
+        for (; r + 4 <= rows; r += 4) {
+            accumulate_f32_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,
+                        b_stride, depth, columns - n, 4);
+        }
+        for (; r < rows; r++) {
+            accumulate_f32_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,
+                        b_stride, depth, columns - n, 1);
         }
     }
 }
-
-#define DEFINE_ACCUMULATE(NAME, TYPE, LOAD)                                                      \
-    INLINE void NAME##_tile(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *b, size_t b_stride, size_t depth, size_t left,           \
-                            const int R)                                                         \
-    {                                                                                            \
-        __m256 sum[4];                                                                           \
-        UNROLL for (int r = 0; r < R; r++) sum[r] = load_f32(y + r * y_stride, left);            \
-        for (size_t k = 0; k < depth; k++) {                                                     \
-            __m256 bs = LOAD(b + k * b_stride, left);                                            \
-            UNROLL for (int r = 0; r < R; r++) {                                                 \
-                sum[r] = _mm256_fmadd_ps(_mm256_set1_ps(x[r * x_stride + k]), bs, sum[r]);       \
-            }                                                                                    \
-        }                                                                                        \
-        UNROLL for (int r = 0; r < R; r++) store_f32(y + r * y_stride, sum[r], left);            \
-    }                                                                                            \
-    TARGET static void NAME(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *b, size_t b_stride, size_t rows, size_t columns,         \
-                            size_t depth)                                                        \
-    {                                                                                            \
-        for (size_t n = 0; n < columns; n += 8) {                                                \
-            size_t r = 0;                                                                        \
-            for (; r + 4 <= rows; r += 4) {                                                      \
-                NAME##_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,   \
-                            b_stride, depth, columns - n, 4);                                    \
-            }                                                                                    \
-            for (; r < rows; r++) {                                                              \
-                NAME##_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,   \
-                            b_stride, depth, columns - n, 1);                                    \
-            }                                                                                    \
-        }                                                                                        \
-    }
-
-DEFINE_ACCUMULATE(accumulate_f32, float, load_f32)
-DEFINE_ACCUMULATE(accumulate_bf16, uint16_t, load_bf16)
 
 // The same polynomial as in ck_avx512.c; the factor 2^n is built in two halves, so that results
 // below the smallest normal number are rounded once and overflow gives infinity.
@@ -245,27 +168,32 @@ TARGET static void rms_norm(float *y, const float *x, const float *weight, const
     }
 }
 
-INLINE void store_codes(int8_t *y, __m256 value, size_t count)
+// Returns the sum of the codes.
+INLINE int32_t store_codes(int8_t *y, __m256 value, size_t count)
 {
     // The constant is the second operand: it is what a NaN becomes.
     value = _mm256_min_ps(_mm256_max_ps(value, _mm256_set1_ps(-128.0f)), _mm256_set1_ps(127.0f));
     int32_t codes[8];
     _mm256_storeu_si256((__m256i *)codes, _mm256_cvtps_epi32(value));
-    for (size_t i = 0; i < ck_min(count, 8); i++) y[i] = (int8_t)codes[i];
+    int32_t sum = 0;
+    for (size_t i = 0; i < ck_min(count, 8); i++) sum += y[i] = (int8_t)codes[i];
+    return sum;
 }
 
-TARGET static void quantize_static(int8_t *y, const float *x, float scale, float offset,
-                                   size_t count)
+TARGET static void quantize_static(int8_t *y, int32_t *sum, const float *x, float scale,
+                                   float offset, size_t count)
 {
+    *sum = 0;
     __m256 divisor = _mm256_set1_ps(scale), shift = _mm256_set1_ps(offset);
     for (size_t i = 0; i < count; i += 8) {
         __m256 v = _mm256_div_ps(load_f32(x + i, count - i), divisor);
-        store_codes(y + i, _mm256_add_ps(v, shift), count - i);
+        *sum += store_codes(y + i, _mm256_add_ps(v, shift), count - i);
     }
 }
 
-TARGET static float quantize_dynamic(int8_t *y, const float *x, size_t count)
+TARGET static float quantize_dynamic(int8_t *y, int32_t *sum, const float *x, size_t count)
 {
+    *sum = 0;
     const __m256 sign = _mm256_set1_ps(-0.0f);
     __m256 largest = _mm256_setzero_ps();
     for (size_t i = 0; i < count; i += 8) {
@@ -275,30 +203,10 @@ TARGET static float quantize_dynamic(int8_t *y, const float *x, size_t count)
     float scale = max_lanes(largest) / 127.0f;
     __m256 divisor = _mm256_set1_ps(scale == 0 ? 1.0f : scale);
     for (size_t i = 0; i < count; i += 8) {
-        store_codes(y + i, _mm256_div_ps(load_f32(x + i, count - i), divisor), count - i);
+        __m256 v = _mm256_div_ps(load_f32(x + i, count - i), divisor);
+        *sum += store_codes(y + i, v, count - i);
     }
     return scale;
-}
-
-TARGET static void dequantize_static(float *y, const int32_t *sum, const int32_t *bias,
-                                     const float *scale, size_t count)
-{
-    for (size_t i = 0; i < count; i += 8) {
-        __m256i v = _mm256_add_epi32(load_i32(sum + i, count - i), load_i32(bias + i, count - i));
-        __m256 f = _mm256_mul_ps(_mm256_cvtepi32_ps(v), load_f32(scale + i, count - i));
-        store_f32(y + i, f, count - i);
-    }
-}
-
-TARGET static void dequantize_dynamic(float *y, const int32_t *sum, const float *scale,
-                                      float token_scale, size_t count)
-{
-    __m256 token = _mm256_set1_ps(token_scale);
-    for (size_t i = 0; i < count; i += 8) {
-        __m256 f = _mm256_cvtepi32_ps(load_i32(sum + i, count - i));
-        f = _mm256_mul_ps(_mm256_mul_ps(f, load_f32(scale + i, count - i)), token);
-        store_f32(y + i, f, count - i);
-    }
 }
 
 TARGET static void silu_multiply(float *gate, const float *up, size_t count)
@@ -352,23 +260,35 @@ TARGET static void multiply_add(float *y, const float *x, float factor, size_t c
     }
 }
 
+TARGET static float weigh(uint16_t *weights, const float *scores, float factor, size_t count,
+                          float *largest, float *total)
+{
+    float row[CK_POSITION_TILE] = {0};
+    memcpy(row, scores, count * sizeof *row);
+    scale(row, factor, count);
+    float best = maximum(row, count);
+    best = best > *largest ? best : *largest;
+    float correction = expf(*largest - best);
+    *total = *total * correction + exponentials(row, best, count);
+    *largest = best;
+    ck_plain_narrow_bf16(weights, row, CK_POSITION_TILE);
+    return correction;
+}
+
 const struct ck_kernels ck_avx2_kernels = {
     .level = CK_AVX2,
+    .panel = &ck_avx2_panel,
     .matmul_f32 = matmul_f32,
-    .matmul_bf16 = matmul_bf16,
-    .matmul_i8 = matmul_i8,
     .accumulate_f32 = accumulate_f32,
-    .accumulate_bf16 = accumulate_bf16,
     .rms_norm = rms_norm,
     .quantize_static = quantize_static,
     .quantize_dynamic = quantize_dynamic,
-    .dequantize_static = dequantize_static,
-    .dequantize_dynamic = dequantize_dynamic,
     .silu_multiply = silu_multiply,
     .exponentials = exponentials,
     .maximum = maximum,
     .scale = scale,
     .multiply_add = multiply_add,
     .attention = ck_attention_tiled,
+    .weigh = weigh,
 };
 #endif

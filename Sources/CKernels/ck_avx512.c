@@ -15,175 +15,95 @@
 
 INLINE __mmask16 tail_mask(size_t count) { return (__mmask16)((1u << count) - 1); }
 INLINE __m512 load_f32(const float *p, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, p); }
-INLINE __m512 load_bf16(const uint16_t *p, __mmask16 mask)
+INLINE void matmul_f32_tile(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *w, size_t w_stride, size_t inputs, const int R,
+                        const int O)
 {
-    __m256i bits = _mm256_maskz_loadu_epi16(mask, p);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
-
-#define DEFINE_MATMUL(NAME, TYPE, LOAD)                                                          \
-    INLINE void NAME##_tile(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *w, size_t w_stride, size_t inputs, const int R,          \
-                            const int O)                                                         \
-    {                                                                                            \
-        __m512 sum[4][8];                                                                        \
-        UNROLL for (int r = 0; r < R; r++) {                                                     \
-            UNROLL for (int o = 0; o < O; o++) sum[r][o] = _mm512_setzero_ps();                  \
-        }                                                                                        \
-        for (size_t i = 0; i < inputs; i += 16) {                                                \
-            __mmask16 mask = inputs - i < 16 ? tail_mask(inputs - i) : (__mmask16)0xffff;        \
-            __m512 xs[4];                                                                        \
-            UNROLL for (int r = 0; r < R; r++) xs[r] = load_f32(x + r * x_stride + i, mask);     \
-            UNROLL for (int o = 0; o < O; o++) {                                                 \
-                __m512 ws = LOAD(w + o * w_stride + i, mask);                                    \
-                UNROLL for (int r = 0; r < R; r++) {                                             \
-                    sum[r][o] = _mm512_fmadd_ps(xs[r], ws, sum[r][o]);                           \
-                }                                                                                \
-            }                                                                                    \
-        }                                                                                        \
-        UNROLL for (int r = 0; r < R; r++) {                                                     \
-            UNROLL for (int o = 0; o < O; o++) {                                                 \
-                y[r * y_stride + o] = _mm512_reduce_add_ps(sum[r][o]);                           \
-            }                                                                                    \
-        }                                                                                        \
-    }                                                                                            \
-    INLINE void NAME##_rows(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *w, size_t w_stride, size_t outputs, size_t inputs,       \
-                            const int R, const int O)                                            \
-    {                                                                                            \
-        size_t o = 0;                                                                            \
-        for (; o + O <= outputs; o += O) {                                                       \
-            NAME##_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, O); \
-        }                                                                                        \
-        for (; o < outputs; o++) {                                                               \
-            NAME##_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 1); \
-        }                                                                                        \
-    }                                                                                            \
-    TARGET static void NAME(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *w, size_t w_stride, size_t rows, size_t outputs,         \
-                            size_t inputs)                                                       \
-    {                                                                                            \
-        size_t r = 0;                                                                            \
-        for (; r + 4 <= rows; r += 4) {                                                          \
-            NAME##_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,     \
-                        outputs, inputs, 4, 4);                                                  \
-        }                                                                                        \
-        for (; r + 2 <= rows; r += 2) {                                                          \
-            NAME##_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,     \
-                        outputs, inputs, 2, 8);                                                  \
-        }                                                                                        \
-        for (; r < rows; r++) {                                                                  \
-            NAME##_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,     \
-                        outputs, inputs, 1, 8);                                                  \
-        }                                                                                        \
+    __m512 sum[4][8];
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int o = 0; o < O; o++) sum[r][o] = _mm512_setzero_ps();
     }
-
-DEFINE_MATMUL(matmul_f32, float, load_f32)
-DEFINE_MATMUL(matmul_bf16, uint16_t, load_bf16)
-
-// VPDPBUSD multiplies unsigned by signed bytes, so activations are shifted by 128 and 128 times
-// the sum of the weights is taken off again. The instruction does not saturate: sums are exact.
-INLINE void matmul_i8_tile(int32_t *y, size_t y_stride, const int8_t *x, size_t x_stride,
-                           const int8_t *w, size_t w_stride, size_t inputs, const int R,
-                           const int O)
-{
-    const __m512i shift = _mm512_set1_epi8((char)0x80);
-    __m512i sum[4][4], extra[4];
-    UNROLL for (int o = 0; o < O; o++) {
-        extra[o] = _mm512_setzero_si512();
-        UNROLL for (int r = 0; r < R; r++) sum[r][o] = _mm512_setzero_si512();
-    }
-    for (size_t i = 0; i < inputs; i += 64) {
-        __mmask64 mask = inputs - i < 64 ? (1ull << (inputs - i)) - 1 : ~0ull;
-        __m512i xs[4];
-        UNROLL for (int r = 0; r < R; r++) {
-            xs[r] = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, x + r * x_stride + i), shift);
-        }
+    for (size_t i = 0; i < inputs; i += 16) {
+        __mmask16 mask = inputs - i < 16 ? tail_mask(inputs - i) : (__mmask16)0xffff;
+        __m512 xs[4];
+        UNROLL for (int r = 0; r < R; r++) xs[r] = load_f32(x + r * x_stride + i, mask);
         UNROLL for (int o = 0; o < O; o++) {
-            __m512i ws = _mm512_maskz_loadu_epi8(mask, w + o * w_stride + i);
-            extra[o] = _mm512_dpbusd_epi32(extra[o], shift, ws);
+            __m512 ws = load_f32(w + o * w_stride + i, mask);
             UNROLL for (int r = 0; r < R; r++) {
-                sum[r][o] = _mm512_dpbusd_epi32(sum[r][o], xs[r], ws);
+                sum[r][o] = _mm512_fmadd_ps(xs[r], ws, sum[r][o]);
             }
         }
     }
-    UNROLL for (int o = 0; o < O; o++) {
-        UNROLL for (int r = 0; r < R; r++) {
-            y[r * y_stride + o] =
-                _mm512_reduce_add_epi32(_mm512_sub_epi32(sum[r][o], extra[o]));
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int o = 0; o < O; o++) {
+            y[r * y_stride + o] = _mm512_reduce_add_ps(sum[r][o]);
         }
     }
 }
-
-INLINE void matmul_i8_rows(int32_t *y, size_t y_stride, const int8_t *x, size_t x_stride,
-                           const int8_t *w, size_t w_stride, size_t outputs, size_t inputs,
-                           const int R)
+INLINE void matmul_f32_rows(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *w, size_t w_stride, size_t outputs, size_t inputs,
+                        const int R, const int O)
 {
     size_t o = 0;
-    for (; o + 4 <= outputs; o += 4) {
-        matmul_i8_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 4);
+    for (; o + O <= outputs; o += O) {
+        matmul_f32_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, O);
     }
     for (; o < outputs; o++) {
-        matmul_i8_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 1);
+        matmul_f32_tile(y + o, y_stride, x, x_stride, w + o * w_stride, w_stride, inputs, R, 1);
     }
 }
-
-TARGET static void matmul_i8(int32_t *y, size_t y_stride, const int8_t *x, size_t x_stride,
-                             const int8_t *w, size_t w_stride, size_t rows, size_t outputs,
-                             size_t inputs)
+TARGET static void matmul_f32(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *w, size_t w_stride, size_t rows, size_t outputs,
+                        size_t inputs)
 {
     size_t r = 0;
     for (; r + 4 <= rows; r += 4) {
-        matmul_i8_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
-                       outputs, inputs, 4);
+        matmul_f32_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
+                    outputs, inputs, 4, 4);
     }
     for (; r + 2 <= rows; r += 2) {
-        matmul_i8_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
-                       outputs, inputs, 2);
+        matmul_f32_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
+                    outputs, inputs, 2, 8);
     }
     for (; r < rows; r++) {
-        matmul_i8_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
-                       outputs, inputs, 1);
+        matmul_f32_rows(y + r * y_stride, y_stride, x + r * x_stride, x_stride, w, w_stride,
+                    outputs, inputs, 1, 8);
     }
 }
 
-#define DEFINE_ACCUMULATE(NAME, TYPE, LOAD)                                                      \
-    INLINE void NAME##_tile(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *b, size_t b_stride, size_t depth, __mmask16 mask,        \
-                            const int R)                                                         \
-    {                                                                                            \
-        __m512 sum[8];                                                                           \
-        UNROLL for (int r = 0; r < R; r++) sum[r] = load_f32(y + r * y_stride, mask);            \
-        for (size_t k = 0; k < depth; k++) {                                                     \
-            __m512 bs = LOAD(b + k * b_stride, mask);                                            \
-            UNROLL for (int r = 0; r < R; r++) {                                                 \
-                sum[r] = _mm512_fmadd_ps(_mm512_set1_ps(x[r * x_stride + k]), bs, sum[r]);       \
-            }                                                                                    \
-        }                                                                                        \
-        UNROLL for (int r = 0; r < R; r++) {                                                     \
-            _mm512_mask_storeu_ps(y + r * y_stride, mask, sum[r]);                               \
-        }                                                                                        \
-    }                                                                                            \
-    TARGET static void NAME(float *y, size_t y_stride, const float *x, size_t x_stride,          \
-                            const TYPE *b, size_t b_stride, size_t rows, size_t columns,         \
-                            size_t depth)                                                        \
-    {                                                                                            \
-        for (size_t n = 0; n < columns; n += 16) {                                               \
-            __mmask16 mask = columns - n < 16 ? tail_mask(columns - n) : (__mmask16)0xffff;      \
-            size_t r = 0;                                                                        \
-            for (; r + 8 <= rows; r += 8) {                                                      \
-                NAME##_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,   \
-                            b_stride, depth, mask, 8);                                           \
-            }                                                                                    \
-            for (; r < rows; r++) {                                                              \
-                NAME##_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,   \
-                            b_stride, depth, mask, 1);                                           \
-            }                                                                                    \
-        }                                                                                        \
+INLINE void accumulate_f32_tile(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *b, size_t b_stride, size_t depth, __mmask16 mask,
+                        const int R)
+{
+    __m512 sum[8];
+    UNROLL for (int r = 0; r < R; r++) sum[r] = load_f32(y + r * y_stride, mask);
+    for (size_t k = 0; k < depth; k++) {
+        __m512 bs = load_f32(b + k * b_stride, mask);
+        UNROLL for (int r = 0; r < R; r++) {
+            sum[r] = _mm512_fmadd_ps(_mm512_set1_ps(x[r * x_stride + k]), bs, sum[r]);
+        }
     }
-
-DEFINE_ACCUMULATE(accumulate_f32, float, load_f32)
-DEFINE_ACCUMULATE(accumulate_bf16, uint16_t, load_bf16)
+    UNROLL for (int r = 0; r < R; r++) {
+        _mm512_mask_storeu_ps(y + r * y_stride, mask, sum[r]);
+    }
+}
+TARGET static void accumulate_f32(float *y, size_t y_stride, const float *x, size_t x_stride,
+                        const float *b, size_t b_stride, size_t rows, size_t columns,
+                        size_t depth)
+{
+    for (size_t n = 0; n < columns; n += 16) {
+        __mmask16 mask = columns - n < 16 ? tail_mask(columns - n) : (__mmask16)0xffff;
+        size_t r = 0;
+        for (; r + 8 <= rows; r += 8) {
+            accumulate_f32_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,
+                        b_stride, depth, mask, 8);
+        }
+        for (; r < rows; r++) {
+            accumulate_f32_tile(y + r * y_stride + n, y_stride, x + r * x_stride, x_stride, b + n,
+                        b_stride, depth, mask, 1);
+        }
+    }
+}
 
 #define FOR_LANES(COUNT)                                                                         \
     for (size_t i = 0; i < (COUNT); i += 16)                                                     \
@@ -227,25 +147,31 @@ TARGET static void rms_norm(float *y, const float *x, const float *weight, const
     }
 }
 
-INLINE void store_codes(int8_t *y, __m512 value, __mmask16 mask)
+// Returns the codes, 0 where the mask is.
+INLINE __m512i store_codes(int8_t *y, __m512 value, __mmask16 mask)
 {
     // The constant is the second operand: it is what a NaN becomes.
     value = _mm512_min_ps(_mm512_max_ps(value, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
-    _mm_mask_storeu_epi8(y, mask, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value)));
+    __m512i codes = _mm512_maskz_cvtps_epi32(mask, value);
+    _mm_mask_storeu_epi8(y, mask, _mm512_cvtepi32_epi8(codes));
+    return codes;
 }
 
-TARGET static void quantize_static(int8_t *y, const float *x, float scale, float offset,
-                                   size_t count)
+TARGET static void quantize_static(int8_t *y, int32_t *sum, const float *x, float scale,
+                                   float offset, size_t count)
 {
+    __m512i sums = _mm512_setzero_si512();
     __m512 divisor = _mm512_set1_ps(scale), shift = _mm512_set1_ps(offset);
     FOR_LANES(count) {
         __m512 v = _mm512_add_ps(_mm512_div_ps(load_f32(x + i, mask), divisor), shift);
-        store_codes(y + i, v, mask);
+        sums = _mm512_add_epi32(sums, store_codes(y + i, v, mask));
     }
+    *sum = _mm512_reduce_add_epi32(sums);
 }
 
-TARGET static float quantize_dynamic(int8_t *y, const float *x, size_t count)
+TARGET static float quantize_dynamic(int8_t *y, int32_t *sum, const float *x, size_t count)
 {
+    __m512i sums = _mm512_setzero_si512();
     __m512 largest = _mm512_setzero_ps();
     FOR_LANES(count) {
         // Operands in this order drop a NaN, as the comparison of the reference does.
@@ -254,31 +180,11 @@ TARGET static float quantize_dynamic(int8_t *y, const float *x, size_t count)
     float scale = _mm512_reduce_max_ps(largest) / 127.0f;
     __m512 divisor = _mm512_set1_ps(scale == 0 ? 1.0f : scale);
     FOR_LANES(count) {
-        store_codes(y + i, _mm512_div_ps(load_f32(x + i, mask), divisor), mask);
+        __m512 v = _mm512_div_ps(load_f32(x + i, mask), divisor);
+        sums = _mm512_add_epi32(sums, store_codes(y + i, v, mask));
     }
+    *sum = _mm512_reduce_add_epi32(sums);
     return scale;
-}
-
-TARGET static void dequantize_static(float *y, const int32_t *sum, const int32_t *bias,
-                                     const float *scale, size_t count)
-{
-    FOR_LANES(count) {
-        __m512i v = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, sum + i),
-                                     _mm512_maskz_loadu_epi32(mask, bias + i));
-        __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(v), load_f32(scale + i, mask));
-        _mm512_mask_storeu_ps(y + i, mask, f);
-    }
-}
-
-TARGET static void dequantize_dynamic(float *y, const int32_t *sum, const float *scale,
-                                      float token_scale, size_t count)
-{
-    __m512 token = _mm512_set1_ps(token_scale);
-    FOR_LANES(count) {
-        __m512 f = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, sum + i));
-        f = _mm512_mul_ps(_mm512_mul_ps(f, load_f32(scale + i, mask)), token);
-        _mm512_mask_storeu_ps(y + i, mask, f);
-    }
 }
 
 TARGET static void silu_multiply(float *gate, const float *up, size_t count)
@@ -328,23 +234,60 @@ TARGET static void multiply_add(float *y, const float *x, float factor, size_t c
     }
 }
 
+TARGET static float weigh(uint16_t *weights, const float *scores, float factor, size_t count,
+                          float *largest, float *total)
+{
+    enum { VECTORS = CK_POSITION_TILE / 16 };
+    const __m512 none = _mm512_set1_ps(-INFINITY), by = _mm512_set1_ps(factor);
+    __m512 row[VECTORS], best = _mm512_set1_ps(*largest), sum = _mm512_setzero_ps();
+    __mmask16 masks[VECTORS];
+    UNROLL for (int v = 0; v < VECTORS; v++) {
+        size_t first = 16 * (size_t)v, left = count > first ? count - first : 0;
+        masks[v] = left < 16 ? tail_mask(left) : (__mmask16)0xffff;
+        row[v] = _mm512_mask_mul_ps(none, masks[v], _mm512_loadu_ps(scores + first), by);
+        best = _mm512_max_ps(best, row[v]);
+    }
+    float top = _mm512_reduce_max_ps(best), correction = 1.0f;
+    if (top > *largest) correction = expf(*largest - top);
+    const __m512i one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7fff);
+    UNROLL for (int v = 0; v < VECTORS; v++) {
+        __m512 e = exponential(_mm512_sub_ps(row[v], _mm512_set1_ps(top)));
+        e = _mm512_maskz_mov_ps(masks[v], e);
+        sum = _mm512_add_ps(sum, e);
+        // To nearest even; none of these is NaN but in a row that is lost anyway.
+        __m512i bits = _mm512_castps_si512(e);
+        __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+        bits = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, half)), 16);
+        _mm256_storeu_si256((__m256i *)(weights + 16 * v), _mm512_cvtepi32_epi16(bits));
+    }
+    *total = *total * correction + _mm512_reduce_add_ps(sum);
+    *largest = top;
+    return correction;
+}
+
+#define STAGES                                                                                   \
+    .matmul_f32 = matmul_f32,                                                                    \
+    .accumulate_f32 = accumulate_f32,                                                            \
+    .rms_norm = rms_norm,                                                                        \
+    .quantize_static = quantize_static,                                                          \
+    .quantize_dynamic = quantize_dynamic,                                                        \
+    .silu_multiply = silu_multiply,                                                              \
+    .exponentials = exponentials,                                                                \
+    .maximum = maximum,                                                                          \
+    .scale = scale,                                                                              \
+    .multiply_add = multiply_add,                                                                \
+    .attention = ck_attention_tiled,                                                             \
+    .weigh = weigh
+
 const struct ck_kernels ck_avx512_kernels = {
     .level = CK_AVX512,
-    .matmul_f32 = matmul_f32,
-    .matmul_bf16 = matmul_bf16,
-    .matmul_i8 = matmul_i8,
-    .accumulate_f32 = accumulate_f32,
-    .accumulate_bf16 = accumulate_bf16,
-    .rms_norm = rms_norm,
-    .quantize_static = quantize_static,
-    .quantize_dynamic = quantize_dynamic,
-    .dequantize_static = dequantize_static,
-    .dequantize_dynamic = dequantize_dynamic,
-    .silu_multiply = silu_multiply,
-    .exponentials = exponentials,
-    .maximum = maximum,
-    .scale = scale,
-    .multiply_add = multiply_add,
-    .attention = ck_attention_tiled,
+    .panel = &ck_avx512_panel,
+    STAGES,
+};
+
+const struct ck_kernels ck_avx512_bf16_kernels = {
+    .level = CK_AVX512_BF16,
+    .panel = &ck_avx512_bf16_panel,
+    STAGES,
 };
 #endif

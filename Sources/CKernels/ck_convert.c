@@ -47,11 +47,3 @@ void ck_dequantize_blocks(float *y, const uint8_t *x, const float *scales, size_
         }
     }
 }
-
-uint64_t ck_touch(const void *start, size_t bytes)
-{
-    const volatile uint8_t *p = start;
-    uint64_t sum = 0;
-    for (size_t i = 0; i < bytes; i += 4096) sum += p[i];
-    return bytes ? sum + p[bytes - 1] : sum;
-}

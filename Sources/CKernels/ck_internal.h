@@ -9,10 +9,25 @@
 #pragma clang assume_nonnull begin
 
 extern const struct ck_kernels ck_reference_kernels;
+extern const struct ck_panel_kernels ck_reference_panel;
 #if defined(__x86_64__)
 extern const struct ck_kernels ck_avx2_kernels;
 extern const struct ck_kernels ck_avx512_kernels;
+extern const struct ck_kernels ck_avx512_bf16_kernels;
+extern const struct ck_panel_kernels ck_avx2_panel;
+extern const struct ck_panel_kernels ck_avx512_panel;
+extern const struct ck_panel_kernels ck_avx512_bf16_panel;
 #endif
+
+// The layouts in plain C, for levels that have nothing better.
+void ck_plain_transpose(uint32_t *panel, const void *_Nullable const *_Nonnull rows, size_t units);
+void ck_plain_pair_rows(uint16_t *panels, const uint16_t *_Nullable const *_Nonnull rows,
+                        size_t count, size_t columns);
+void ck_plain_narrow_bf16(uint16_t *y, const float *x, size_t count);
+
+// Units of 4 bytes that `inputs` weights of a kind take, and bytes of one panel of them.
+size_t ck_unit_count(int kind, size_t inputs);
+size_t ck_panel_bytes(int kind, size_t inputs);
 
 // Attention by tiles of CK_POSITION_TILE positions with a running maximum ("online softmax",
 // Milakov and Gimelshein 2018; FlashAttention, arXiv 2205.14135), for the vector levels.
@@ -31,16 +46,16 @@ static inline size_t ck_blocks(size_t count, size_t block) { return (count + blo
 
 // Grow-only scratch of an engine, one slot a purpose.
 enum {
-    CK_SCRATCH_QUANTIZED,     // int8 activations
-    CK_SCRATCH_TOKEN_SCALES,  // float
-    CK_SCRATCH_GATE,
-    CK_SCRATCH_UP,
-    CK_SCRATCH_GATHERED,
-    CK_SCRATCH_SCATTERED,
+    CK_SCRATCH_TILES,         // activations as products read them
+    CK_SCRATCH_SECOND_TILES,  // the same for a second linear with another input scale
+    CK_SCRATCH_ROWS,          // one tile's rows, a thread
+    CK_SCRATCH_TOKENS,        // scales and starts of rows
+    CK_SCRATCH_INNER,
+    CK_SCRATCH_CUTS,
     CK_SCRATCH_GROUPS,
     CK_SCRATCH_QUERIES,
     CK_SCRATCH_LATENTS,
-    CK_SCRATCH_SCORES,
+    CK_SCRATCH_ATTENTION,
     CK_SCRATCH_COUNT,
 };
 
@@ -66,6 +81,19 @@ static inline void ck_run(struct ck_engine *engine, size_t items, size_t work, c
 }
 
 void *ck_scratch(struct ck_engine *engine, int slot, size_t bytes);
+
+// ---- Activations as products read them (ck_linear.c) -----------------------------------------
+
+// Bytes of one row of activations.
+size_t ck_operand_bytes(const struct ck_linear *linear);
+// One row; `start` and `token_scale` are written for int8 only.
+void ck_operand_row(const struct ck_kernels *kernels, const struct ck_linear *linear, void *row,
+                    const float *x, int32_t *start, float *token_scale);
+// Rows to a tile: [rows][units] becomes [units][rows].
+void ck_interleave(void *tile, const void *rows, size_t row_bytes, size_t count);
+// Sets weights, units and int8 scales of `product` for a panel and runs it.
+void ck_panel_product(const struct ck_kernels *kernels, const struct ck_linear *linear,
+                      size_t panel, struct ck_product *product);
 
 #pragma clang assume_nonnull end
 #endif

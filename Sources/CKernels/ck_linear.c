@@ -1,33 +1,55 @@
-// Linear layers, dense and int8, alone and in groups (the experts of a layer). Work is cut into
-// blocks of rows and outputs; the cut changes no result, because a row's sum never crosses one.
+// Linear layers and MLPs, alone and in groups (the experts of a layer). Rows are cut into tiles,
+// outputs into panels; a task is one panel of one group and all its tiles, so that weights are
+// read from memory once. The cut changes no result: a row's sum never crosses one.
 #include <stdlib.h>
 
 #include "ck_internal.h"
 
 enum {
-    ROW_BLOCK = 64,
-    OUTPUT_BLOCK = 32,
-    SUM_ROWS = 16,  // int8 rows whose sums are on the stack at a time
-    MLP_ROWS = 512, // rows whose inner activations are in scratch at a time
+    MLP_ROWS = 512,  // rows whose inner activations are in scratch at a time
 };
 
-// `rows` rows from `first` on go through `linear`.
+// Where rows of floats are: side by side, or wherever a table says.
+struct rows {
+    float *base;
+    size_t stride;
+    float *const *_Nullable table;
+};
+
+static float *row_at(const struct rows *rows, size_t row)
+{
+    return rows->table ? rows->table[row] : rows->base + row * rows->stride;
+}
+
+struct tile {
+    uint32_t group, first, rows;
+};
+
+// Rows `first` ... of one call go through `linear`; with `second`, through silu(linear) * second.
 struct group {
     const struct ck_linear *linear;
+    const struct ck_linear *_Nullable second;
     size_t first, rows;
-    size_t first_item;
+    size_t first_tile, tiles;
+};
+
+// Activations as products of one linear read them.
+struct operand {
+    uint8_t *tiles;      // by row: units of 4 bytes
+    int32_t *starts;     // [rows]
+    float *token_scales; // [rows]
 };
 
 struct job {
     const struct ck_kernels *kernels;
-    struct group *groups;
-    size_t group_count;
-    float *y;
-    size_t y_stride;
-    const float *x;
-    size_t x_stride;
-    int8_t *codes;       // [rows, inputs]
-    float *token_scales; // [rows]
+    const struct group *groups;
+    const struct tile *tiles;
+    struct rows x, y;
+    struct operand operands[2];
+    int which;          // operand that is being prepared
+    size_t row_bytes;   // of an operand
+    size_t panels;
+    uint8_t *row_scratch;  // [threads, CK_TILE_ROWS, row_bytes]
 };
 
 void *ck_scratch(struct ck_engine *engine, int slot, size_t bytes)
@@ -66,109 +88,206 @@ void ck_engine_destroy(struct ck_engine *engine)
     free(engine);
 }
 
-static const struct group *find_group(const struct job *job, size_t value, int by_item)
+// ---- Activations -----------------------------------------------------------------------------
+
+size_t ck_operand_bytes(const struct ck_linear *linear)
 {
-    size_t low = 0, high = job->group_count;
-    while (high - low > 1) {
-        size_t middle = (low + high) / 2;
-        const struct group *group = &job->groups[middle];
-        if ((by_item ? group->first_item : group->first) <= value) low = middle;
-        else high = middle;
-    }
-    return &job->groups[low];
+    if (linear->kind >= CK_INT8_STATIC) return ck_blocks(linear->inputs, 4) * 4;
+    if (linear->kind == CK_BF16 && !linear->wide) return ck_blocks(linear->inputs, 2) * 4;
+    return ck_blocks(linear->inputs, 2) * 8;
 }
 
-static void quantize_row(void *context, size_t row, size_t thread)
+void ck_operand_row(const struct ck_kernels *k, const struct ck_linear *linear, void *row,
+                    const float *x, int32_t *start, float *token_scale)
+{
+    size_t inputs = linear->inputs, bytes = ck_operand_bytes(linear);
+    if (linear->kind < CK_INT8_STATIC) {
+        memset((uint8_t *)row + bytes - 4, 0, 4);
+        if (linear->kind == CK_BF16 && !linear->wide) k->panel->narrow_bf16(row, x, inputs);
+        else memcpy(row, x, inputs * sizeof *x);
+        return;
+    }
+    int8_t *codes = row;
+    memset(codes + bytes - 4, 0, 4);
+    int32_t sum;
+    if (linear->kind == CK_INT8_STATIC) {
+        k->quantize_static(codes, &sum, x, linear->input_scale, linear->input_offset, inputs);
+    } else {
+        *token_scale = k->quantize_dynamic(codes, &sum, x, inputs);
+    }
+    *start = -128 * sum;
+}
+
+void ck_interleave(void *tile, const void *rows, size_t row_bytes, size_t count)
+{
+    const uint32_t *x = rows;
+    uint32_t *y = tile;
+    size_t units = row_bytes / 4;
+    for (size_t r = 0; r < count; r++) {
+        for (size_t unit = 0; unit < units; unit++) y[unit * count + r] = x[r * units + unit];
+    }
+}
+
+static void prepare_tile(void *context, size_t item, size_t thread)
+{
+    const struct job *job = context;
+    const struct tile *tile = &job->tiles[item];
+    const struct group *group = &job->groups[tile->group];
+    const struct ck_linear *linear = job->which ? group->second : group->linear;
+    const struct operand *operand = &job->operands[job->which];
+    uint8_t *target = operand->tiles + tile->first * job->row_bytes;
+    uint8_t *rows = tile->rows == 1
+                        ? target
+                        : job->row_scratch + thread * CK_TILE_ROWS * job->row_bytes;
+    for (size_t r = 0; r < tile->rows; r++) {
+        size_t row = tile->first + r;
+        ck_operand_row(job->kernels, linear, rows + r * job->row_bytes, row_at(&job->x, row),
+                       operand->starts + row, operand->token_scales + row);
+    }
+    if (tile->rows > 1) ck_interleave(target, rows, job->row_bytes, tile->rows);
+}
+
+// ---- Products --------------------------------------------------------------------------------
+
+void ck_panel_product(const struct ck_kernels *k, const struct ck_linear *linear, size_t panel,
+                      struct ck_product *product)
+{
+    const struct ck_panel_kernels *kernels = k->panel;
+    size_t bytes = ck_panel_bytes(linear->kind, linear->inputs);
+    product->w = (const uint8_t *)linear->weight + panel * bytes;
+    product->units = bytes / 4 / CK_PANEL;
+    if (linear->kind == CK_F32) {
+        kernels->product_f32(product);
+    } else if (linear->kind == CK_BF16) {
+        if (linear->wide) kernels->product_wide(product);
+        else kernels->product_bf16(product);
+    } else {
+        product->scale = linear->scale + panel * CK_PANEL;
+        product->bias = linear->kind == CK_INT8_STATIC ? linear->bias + panel * CK_PANEL : NULL;
+        if (linear->kind == CK_INT8_STATIC) product->token_scales = NULL;
+        kernels->product_i8(product);
+    }
+}
+
+static void tile_product(const struct job *job, const struct tile *tile,
+                         const struct ck_linear *linear, int which, size_t panel, float *y,
+                         size_t y_stride)
+{
+    const struct operand *operand = &job->operands[which];
+    struct ck_product product = {
+        .y = y,
+        .y_stride = y_stride,
+        .x = operand->tiles + tile->first * job->row_bytes,
+        .rows = tile->rows,
+        .starts = operand->starts + tile->first,
+        .token_scales = operand->token_scales + tile->first,
+    };
+    ck_panel_product(job->kernels, linear, panel, &product);
+}
+
+static void multiply_panel(void *context, size_t item, size_t thread)
 {
     (void)thread;
     const struct job *job = context;
-    const struct ck_linear *linear = find_group(job, row, 0)->linear;
-    const float *x = job->x + row * job->x_stride;
-    int8_t *codes = job->codes + row * linear->inputs;
-    if (linear->kind == CK_INT8_STATIC) {
-        job->kernels->quantize_static(codes, x, linear->input_scale, linear->input_offset,
-                                      linear->inputs);
-    } else if (linear->kind == CK_INT8_DYNAMIC) {
-        job->token_scales[row] = job->kernels->quantize_dynamic(codes, x, linear->inputs);
-    }
-}
-
-static void multiply_int8(const struct job *job, const struct ck_linear *linear, size_t row,
-                          size_t rows, size_t output, size_t outputs)
-{
-    const struct ck_kernels *k = job->kernels;
-    int32_t sums[SUM_ROWS * OUTPUT_BLOCK];
-    const int8_t *weight = (const int8_t *)linear->weight + output * linear->inputs;
-    for (size_t first = row; first < row + rows; first += SUM_ROWS) {
-        size_t count = ck_min(SUM_ROWS, row + rows - first);
-        k->matmul_i8(sums, OUTPUT_BLOCK, job->codes + first * linear->inputs, linear->inputs,
-                     weight, linear->inputs, count, outputs, linear->inputs);
-        for (size_t r = 0; r < count; r++) {
-            float *y = job->y + (first + r) * job->y_stride + output;
-            if (linear->kind == CK_INT8_STATIC) {
-                k->dequantize_static(y, sums + r * OUTPUT_BLOCK, linear->bias + output,
-                                     linear->scale + output, outputs);
-            } else {
-                k->dequantize_dynamic(y, sums + r * OUTPUT_BLOCK, linear->scale + output,
-                                      job->token_scales[first + r], outputs);
-            }
+    const struct group *group = &job->groups[item / job->panels];
+    size_t panel = item % job->panels, output = panel * CK_PANEL;
+    size_t outputs = ck_min(CK_PANEL, group->linear->outputs - output);
+    float y[CK_TILE_ROWS * CK_PANEL], up[CK_TILE_ROWS * CK_PANEL];
+    for (size_t t = group->first_tile; t < group->first_tile + group->tiles; t++) {
+        const struct tile *tile = &job->tiles[t];
+        if (outputs == CK_PANEL && !job->y.table && !group->second) {
+            tile_product(job, tile, group->linear, 0, panel,
+                         row_at(&job->y, tile->first) + output, job->y.stride);
+            continue;
+        }
+        tile_product(job, tile, group->linear, 0, panel, y, CK_PANEL);
+        if (group->second) {
+            int which = job->operands[1].tiles != job->operands[0].tiles;
+            tile_product(job, tile, group->second, which, panel, up, CK_PANEL);
+            job->kernels->silu_multiply(y, up, tile->rows * CK_PANEL);
+        }
+        for (size_t r = 0; r < tile->rows; r++) {
+            memcpy(row_at(&job->y, tile->first + r) + output, y + r * CK_PANEL,
+                   outputs * sizeof *y);
         }
     }
 }
 
-static void multiply_block(void *context, size_t item, size_t thread)
+// As even as possible: a tile of one row beside one of twelve would be slow.
+static size_t cut_tiles(struct tile *tiles, struct group *groups, size_t group_count)
 {
-    (void)thread;
-    const struct job *job = context;
-    const struct group *group = find_group(job, item, 1);
-    const struct ck_linear *linear = group->linear;
-    size_t blocks = ck_blocks(linear->outputs, OUTPUT_BLOCK), at = item - group->first_item;
-    size_t output = at % blocks * OUTPUT_BLOCK, row = at / blocks * ROW_BLOCK;
-    size_t outputs = ck_min(OUTPUT_BLOCK, linear->outputs - output);
-    size_t rows = ck_min(ROW_BLOCK, group->rows - row);
-    row += group->first;
-    float *y = job->y + row * job->y_stride + output;
-    const float *x = job->x + row * job->x_stride;
-    size_t inputs = linear->inputs;
-    if (linear->kind == CK_BF16) {
-        job->kernels->matmul_bf16(y, job->y_stride, x, job->x_stride,
-                                  (const uint16_t *)linear->weight + output * inputs, inputs, rows,
-                                  outputs, inputs);
-    } else if (linear->kind == CK_F32) {
-        job->kernels->matmul_f32(y, job->y_stride, x, job->x_stride,
-                                 (const float *)linear->weight + output * inputs, inputs, rows,
-                                 outputs, inputs);
-    } else {
-        multiply_int8(job, linear, row, rows, output, outputs);
+    size_t count = 0;
+    for (size_t g = 0; g < group_count; g++) {
+        struct group *group = &groups[g];
+        group->first_tile = count;
+        group->tiles = ck_blocks(group->rows, CK_TILE_ROWS);
+        size_t first = group->first;
+        for (size_t t = 0; t < group->tiles; t++) {
+            size_t rows = group->rows / group->tiles + (t < group->rows % group->tiles);
+            tiles[count++] = (struct tile){(uint32_t)g, (uint32_t)first, (uint32_t)rows};
+            first += rows;
+        }
     }
+    return count;
 }
 
-// Every group's rows through its linear; all linears have the same shape. `has_codes`: the call
-// before this one left the int8 codes of the same rows.
+static int same_operand(const struct ck_linear *a, const struct ck_linear *b)
+{
+    if (a->kind != b->kind || a->wide != b->wide) return 0;
+    if (a->kind != CK_INT8_STATIC) return 1;
+    return a->input_scale == b->input_scale && a->input_offset == b->input_offset;
+}
+
+static struct operand make_operand(struct ck_engine *engine, int slot, size_t rows,
+                                   size_t row_bytes, int which)
+{
+    float *tokens = ck_scratch(engine, CK_SCRATCH_TOKENS, rows * 4 * sizeof(float));
+    return (struct operand){
+        .tiles = ck_scratch(engine, slot, rows * row_bytes),
+        .starts = (int32_t *)tokens + rows * (which ? 2 : 0),
+        .token_scales = tokens + rows * (which ? 3 : 1),
+    };
+}
+
+// Every group's rows through its linear (and second); all linears of a call have one shape.
 static void apply_groups(struct ck_engine *engine, struct group *groups, size_t group_count,
-                         size_t total_rows, float *y, size_t y_stride, const float *x,
-                         size_t x_stride, int has_codes)
+                         size_t rows, const struct rows *x, const struct rows *y)
 {
     const struct ck_linear *any = groups[0].linear;
+    int gated = groups[0].second != NULL, shared = 1;
+    size_t row_bytes = 0;
+    for (size_t g = 0; g < group_count; g++) {
+        size_t bytes = ck_operand_bytes(groups[g].linear);
+        row_bytes = bytes > row_bytes ? bytes : row_bytes;
+        if (!gated) continue;
+        bytes = ck_operand_bytes(groups[g].second);
+        row_bytes = bytes > row_bytes ? bytes : row_bytes;
+        shared &= same_operand(groups[g].linear, groups[g].second);
+    }
+    size_t threads = ck_pool_threads(engine->pool);
+    struct tile *tiles = ck_scratch(engine, CK_SCRATCH_CUTS, rows * sizeof *tiles);
     struct job job = {
         .kernels = engine->kernels,
         .groups = groups,
-        .group_count = group_count,
-        .y = y, .y_stride = y_stride, .x = x, .x_stride = x_stride,
-        .codes = ck_scratch(engine, CK_SCRATCH_QUANTIZED, total_rows * any->inputs),
-        .token_scales = ck_scratch(engine, CK_SCRATCH_TOKEN_SCALES, total_rows * sizeof(float)),
+        .tiles = tiles,
+        .x = *x,
+        .y = *y,
+        .row_bytes = row_bytes,
+        .panels = ck_blocks(any->outputs, CK_PANEL),
+        .row_scratch = ck_scratch(engine, CK_SCRATCH_ROWS, threads * CK_TILE_ROWS * row_bytes),
     };
-    size_t items = 0;
-    int quantized = 0;
-    for (size_t g = 0; g < group_count; g++) {
-        groups[g].first_item = items;
-        items += ck_blocks(groups[g].linear->outputs, OUTPUT_BLOCK) *
-                 ck_blocks(groups[g].rows, ROW_BLOCK);
-        quantized |= groups[g].linear->kind >= CK_INT8_STATIC;
+    size_t tile_count = cut_tiles(tiles, groups, group_count);
+    size_t tile_work = rows / tile_count * any->inputs * 4;
+    job.operands[0] = make_operand(engine, CK_SCRATCH_TILES, rows, row_bytes, 0);
+    job.operands[1] = job.operands[0];
+    ck_run(engine, tile_count, tile_work, prepare_tile, &job);
+    if (gated && !shared) {
+        job.operands[1] = make_operand(engine, CK_SCRATCH_SECOND_TILES, rows, row_bytes, 1);
+        job.which = 1;
+        ck_run(engine, tile_count, tile_work, prepare_tile, &job);
     }
-    if (quantized && !has_codes) ck_run(engine, total_rows, any->inputs * 4, quantize_row, &job);
-    size_t work = items ? total_rows * any->outputs * any->inputs / items + 1 : 0;
-    ck_run(engine, items, work, multiply_block, &job);
+    size_t work = rows * any->inputs * CK_PANEL / group_count * (gated ? 2 : 1) + 1;
+    ck_run(engine, group_count * job.panels, work, multiply_panel, &job);
 }
 
 void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, float *y,
@@ -176,43 +295,33 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
 {
     if (rows == 0) return;
     struct group group = {.linear = linear, .first = 0, .rows = rows};
-    apply_groups(engine, &group, 1, rows, y, y_stride, x, x_stride, 0);
+    struct rows source = {.base = (float *)x, .stride = x_stride};
+    struct rows target = {.base = y, .stride = y_stride};
+    apply_groups(engine, &group, 1, rows, &source, &target);
 }
 
-struct activation {
-    const struct ck_kernels *kernels;
-    float *gate;
-    const float *up;
-    size_t inner;
-};
+// ---- MLPs ------------------------------------------------------------------------------------
 
-static void activate_row(void *context, size_t row, size_t thread)
-{
-    (void)thread;
-    const struct activation *a = context;
-    a->kernels->silu_multiply(a->gate + row * a->inner, a->up + row * a->inner, a->inner);
-}
-
-// `mlps[g]` serves groups[g]; the groups' `linear` is set here.
+// `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here.
 static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, struct group *groups,
-                       size_t group_count, size_t rows, float *y, const float *x)
+                       size_t group_count, size_t rows, const struct rows *x,
+                       const struct rows *y)
 {
-    size_t inner = mlps[0]->gate.outputs, hidden = mlps[0]->gate.inputs;
-    float *gate = ck_scratch(engine, CK_SCRATCH_GATE, rows * inner * sizeof(float));
-    float *up = ck_scratch(engine, CK_SCRATCH_UP, rows * inner * sizeof(float));
-    // Codes with a scale for each token are the same for both.
-    int shared = 1;
+    size_t inner = mlps[0]->gate.outputs;
+    struct rows middle = {
+        .base = ck_scratch(engine, CK_SCRATCH_INNER, rows * inner * sizeof(float)),
+        .stride = inner,
+    };
     for (size_t g = 0; g < group_count; g++) {
         groups[g].linear = &mlps[g]->gate;
-        shared &= mlps[g]->gate.kind == CK_INT8_DYNAMIC && mlps[g]->up.kind == CK_INT8_DYNAMIC;
+        groups[g].second = &mlps[g]->up;
     }
-    apply_groups(engine, groups, group_count, rows, gate, inner, x, hidden, 0);
-    for (size_t g = 0; g < group_count; g++) groups[g].linear = &mlps[g]->up;
-    apply_groups(engine, groups, group_count, rows, up, inner, x, hidden, shared);
-    struct activation activation = {engine->kernels, gate, up, inner};
-    ck_run(engine, rows, inner * 16, activate_row, &activation);
-    for (size_t g = 0; g < group_count; g++) groups[g].linear = &mlps[g]->down;
-    apply_groups(engine, groups, group_count, rows, y, hidden, gate, inner, 0);
+    apply_groups(engine, groups, group_count, rows, x, &middle);
+    for (size_t g = 0; g < group_count; g++) {
+        groups[g].linear = &mlps[g]->down;
+        groups[g].second = NULL;
+    }
+    apply_groups(engine, groups, group_count, rows, &middle, y);
 }
 
 void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, const float *x,
@@ -221,57 +330,35 @@ void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, 
     size_t hidden = mlp->gate.inputs;
     for (size_t first = 0; first < rows; first += MLP_ROWS) {
         struct group group = {.first = 0, .rows = ck_min(MLP_ROWS, rows - first)};
-        apply_mlps(engine, &mlp, &group, 1, group.rows, y + first * hidden, x + first * hidden);
+        struct rows source = {.base = (float *)x + first * hidden, .stride = hidden};
+        struct rows target = {.base = y + first * hidden, .stride = hidden};
+        apply_mlps(engine, &mlp, &group, 1, group.rows, &source, &target);
     }
-}
-
-struct rows_copy {
-    size_t count;
-    float *contiguous;
-    const float *_Nonnull const *sources;
-    float *_Nonnull const *targets;
-};
-
-static void gather_row(void *context, size_t row, size_t thread)
-{
-    (void)thread;
-    const struct rows_copy *c = context;
-    memcpy(c->contiguous + row * c->count, c->sources[row], c->count * sizeof(float));
-}
-
-static void scatter_row(void *context, size_t row, size_t thread)
-{
-    (void)thread;
-    const struct rows_copy *c = context;
-    memcpy(c->targets[row], c->contiguous + row * c->count, c->count * sizeof(float));
 }
 
 void ck_experts_apply(struct ck_engine *engine, const struct ck_mlp *experts, const size_t *starts,
                       size_t count, const float *const *inputs, float *const *outputs)
 {
-    size_t total = starts[count];
-    if (total == 0) return;
-    size_t hidden = experts[0].gate.inputs, window = ck_min(total, MLP_ROWS);
-    size_t row_bytes = window * hidden * sizeof(float);
-    float *x = ck_scratch(engine, CK_SCRATCH_GATHERED, row_bytes);
-    float *y = ck_scratch(engine, CK_SCRATCH_SCATTERED, row_bytes);
     size_t entry = sizeof(struct group) + sizeof(struct ck_mlp *);
     struct group *groups = ck_scratch(engine, CK_SCRATCH_GROUPS, count * entry);
     const struct ck_mlp **mlps = (const struct ck_mlp **)(groups + count);
-    size_t expert = 0;
-    for (size_t first = 0; first < total; first += MLP_ROWS) {
-        size_t last = ck_min(first + MLP_ROWS, total), used = 0;
-        while (starts[expert + 1] <= first) expert++;
-        for (size_t e = expert; e < count && starts[e] < last; e++) {
-            size_t from = starts[e] > first ? starts[e] : first, to = ck_min(starts[e + 1], last);
-            if (from >= to) continue;
-            groups[used] = (struct group){.first = from - first, .rows = to - from};
-            mlps[used++] = &experts[e];
+    size_t expert = 0, at = 0;
+    while (at < starts[count]) {
+        // Whole experts as long as they fit; one with more rows comes in pieces of its own.
+        size_t first = at, used = 0;
+        while (expert < count && at < first + MLP_ROWS) {
+            size_t left = starts[expert + 1] - at;
+            size_t rows = ck_min(left, MLP_ROWS);
+            if (rows > first + MLP_ROWS - at) break;
+            if (rows > 0) {
+                groups[used] = (struct group){.first = at - first, .rows = rows};
+                mlps[used++] = &experts[expert];
+                at += rows;
+            }
+            if (rows == left) expert++;
         }
-        struct rows_copy copy = {hidden, x, inputs + first, outputs + first};
-        ck_run(engine, last - first, hidden, gather_row, &copy);
-        apply_mlps(engine, mlps, groups, used, last - first, y, x);
-        copy.contiguous = y;
-        ck_run(engine, last - first, hidden, scatter_row, &copy);
+        struct rows source = {.table = (float *const *)(uintptr_t)(inputs + first)};
+        struct rows target = {.table = outputs + first};
+        apply_mlps(engine, mlps, groups, used, at - first, &source, &target);
     }
 }

@@ -1,26 +1,39 @@
 // A persistent pool of threads. The caller opens a job, works on it like everybody else, closes it
-// and waits for those who joined; a thread that wakes too late finds the job closed and sleeps on.
+// and waits for those who joined; a thread that wakes too late finds the job closed and goes on
+// waiting. Joining and leaving are single atomic steps: a step of the model opens some two
+// hundred jobs, and no lock is taken for them while the threads still spin.
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "ck_internal.h"
 
-enum { SPIN_COUNT = 1000 };  // about 25 us of pauses before a thread sleeps
+enum {
+    SPIN_COUNT = 4000,   // pauses, about 100 us, before a thread without work sleeps
+    YIELD_COUNT = 2000,  // pauses before the caller gives its core to a worker that lost its own
+    CHUNKS_A_THREAD = 16,
+};
+
+#define OPEN (UINT64_C(1) << 32)        // bit of `state`: a job can be joined
+#define JOB (UINT64_C(1) << 33)         // added to `state` for each job
+#define ACTIVE_MASK UINT64_C(0xffffffff)  // part of `state`: threads inside the job
 
 struct ck_pool {
-    pthread_mutex_t mutex;
-    pthread_cond_t opened;
-    pthread_cond_t finished;
-    atomic_uint generation;  // of the latest job; written under `mutex`
-    atomic_size_t next;      // next item to hand out
-    atomic_size_t active;    // threads inside the job; written under `mutex`
-    int open;                // guarded by `mutex`, like the rest
-    int stopping;
-    size_t items;
+    // Counter of jobs, open bit, active threads. On cache lines of its own, as is `next`.
+    _Alignas(64) _Atomic uint64_t state;
+    _Alignas(64) atomic_size_t next;  // item to hand out
+    // Written by the caller while no job is open and nobody is inside.
+    _Alignas(64) size_t items;
     size_t chunk;
     ck_task task;
     void *context;
+    _Alignas(64) _Atomic uint32_t signal;  // futex word: changes with every job
+    _Atomic uint32_t sleepers;
+    atomic_int stopping;
     size_t threads;
     pthread_t *handles;
 };
@@ -39,15 +52,53 @@ static void pause_cpu(void)
 #endif
 }
 
-static void work(struct ck_pool *pool, ck_task task, void *context, size_t items, size_t chunk,
-                 size_t thread)
+static void futex_wait(_Atomic uint32_t *word, uint32_t value)
 {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void futex_wake_all(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, CK_THREADS_MAX, NULL, NULL, 0);
+}
+
+static void work(struct ck_pool *pool, size_t thread)
+{
+    size_t items = pool->items, chunk = pool->chunk;
     for (;;) {
         size_t first = atomic_fetch_add_explicit(&pool->next, chunk, memory_order_relaxed);
         if (first >= items) return;
         size_t last = ck_min(first + chunk, items);
-        for (size_t item = first; item < last; item++) task(context, item, thread);
+        for (size_t item = first; item < last; item++) pool->task(pool->context, item, thread);
     }
+}
+
+// Joins the job that is open, if any is.
+static int join(struct ck_pool *pool)
+{
+    uint64_t state = atomic_load_explicit(&pool->state, memory_order_acquire);
+    while (state & OPEN) {
+        if (atomic_compare_exchange_weak_explicit(&pool->state, &state, state + 1,
+                                                  memory_order_acquire, memory_order_acquire)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// Waits for a signal other than `seen`; returns it.
+static uint32_t wait_for_job(struct ck_pool *pool, uint32_t seen)
+{
+    for (int spin = 0; spin < SPIN_COUNT; spin++) {
+        uint32_t signal = atomic_load_explicit(&pool->signal, memory_order_acquire);
+        if (signal != seen) return signal;
+        pause_cpu();
+    }
+    atomic_fetch_add(&pool->sleepers, 1);
+    uint32_t signal;
+    while ((signal = atomic_load(&pool->signal)) == seen) futex_wait(&pool->signal, seen);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    return signal;
 }
 
 static void *run_worker(void *argument)
@@ -55,47 +106,22 @@ static void *run_worker(void *argument)
     struct worker me = *(struct worker *)argument;
     free(argument);
     struct ck_pool *pool = me.pool;
-    unsigned seen = 0;
+    uint32_t seen = 0;
     for (;;) {
-        for (int spin = 0; spin < SPIN_COUNT; spin++) {
-            if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) break;
-            pause_cpu();
-        }
-        pthread_mutex_lock(&pool->mutex);
-        while (!pool->stopping && atomic_load(&pool->generation) == seen) {
-            pthread_cond_wait(&pool->opened, &pool->mutex);
-        }
-        seen = atomic_load(&pool->generation);
-        if (pool->stopping) {
-            pthread_mutex_unlock(&pool->mutex);
-            return NULL;
-        }
-        if (!pool->open) {
-            pthread_mutex_unlock(&pool->mutex);
-            continue;
-        }
-        atomic_fetch_add(&pool->active, 1);
-        ck_task task = pool->task;
-        void *context = pool->context;
-        size_t items = pool->items, chunk = pool->chunk;
-        pthread_mutex_unlock(&pool->mutex);
-
-        work(pool, task, context, items, chunk, me.index);
-
-        pthread_mutex_lock(&pool->mutex);
-        if (atomic_fetch_sub(&pool->active, 1) == 1) pthread_cond_signal(&pool->finished);
-        pthread_mutex_unlock(&pool->mutex);
+        seen = wait_for_job(pool, seen);
+        if (atomic_load(&pool->stopping)) return NULL;
+        if (!join(pool)) continue;
+        work(pool, me.index);
+        atomic_fetch_sub_explicit(&pool->state, 1, memory_order_release);
     }
 }
 
 struct ck_pool *ck_pool_create(size_t threads)
 {
     if (threads == 0 || threads > CK_THREADS_MAX) return NULL;
-    struct ck_pool *pool = calloc(1, sizeof *pool);
+    struct ck_pool *pool = aligned_alloc(64, ck_blocks(sizeof *pool, 64) * 64);
     if (!pool) return NULL;
-    pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->opened, NULL);
-    pthread_cond_init(&pool->finished, NULL);
+    memset(pool, 0, sizeof *pool);
     pool->threads = 1;
     pool->handles = calloc(threads, sizeof *pool->handles);
     while (pool->handles && pool->threads < threads) {
@@ -115,16 +141,12 @@ struct ck_pool *ck_pool_create(size_t threads)
 
 void ck_pool_destroy(struct ck_pool *pool)
 {
-    pthread_mutex_lock(&pool->mutex);
-    pool->stopping = 1;
-    pthread_cond_broadcast(&pool->opened);
-    pthread_mutex_unlock(&pool->mutex);
+    atomic_store(&pool->stopping, 1);
+    atomic_fetch_add(&pool->signal, 1);
+    futex_wake_all(&pool->signal);
     for (size_t thread = 1; thread < pool->threads; thread++) {
         pthread_join(pool->handles[thread], NULL);
     }
-    pthread_cond_destroy(&pool->finished);
-    pthread_cond_destroy(&pool->opened);
-    pthread_mutex_destroy(&pool->mutex);
     free(pool->handles);
     free(pool);
 }
@@ -137,27 +159,24 @@ void ck_pool_run(struct ck_pool *pool, size_t items, ck_task task, void *context
         for (size_t item = 0; item < items; item++) task(context, item, 0);
         return;
     }
-    size_t chunk = items / (pool->threads * 4);
-    if (chunk == 0) chunk = 1;
-    pthread_mutex_lock(&pool->mutex);
+    // Small chunks: a thread that is slowed down by a neighbour must not hold a fixed share.
+    size_t chunk = items / (pool->threads * CHUNKS_A_THREAD);
     pool->task = task;
     pool->context = context;
     pool->items = items;
-    pool->chunk = chunk;
-    pool->open = 1;
-    atomic_store(&pool->next, 0);
-    atomic_fetch_add(&pool->generation, 1);
-    pthread_cond_broadcast(&pool->opened);
-    pthread_mutex_unlock(&pool->mutex);
+    pool->chunk = chunk ? chunk : 1;
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->state, JOB + OPEN, memory_order_release);
+    atomic_fetch_add(&pool->signal, 1);
+    if (atomic_load(&pool->sleepers) > 0) futex_wake_all(&pool->signal);
 
-    work(pool, task, context, items, chunk, 0);
+    work(pool, 0);
 
-    for (int spin = 0; spin < SPIN_COUNT; spin++) {
-        if (atomic_load_explicit(&pool->active, memory_order_acquire) == 0) break;
-        pause_cpu();
+    // No overflow into the counter: OPEN was added above and is taken off once.
+    uint64_t state = atomic_fetch_sub_explicit(&pool->state, OPEN, memory_order_acquire) - OPEN;
+    for (int spin = 0; state & ACTIVE_MASK; spin++) {
+        if (spin < YIELD_COUNT) pause_cpu();
+        else sched_yield();
+        state = atomic_load_explicit(&pool->state, memory_order_acquire);
     }
-    pthread_mutex_lock(&pool->mutex);
-    pool->open = 0;
-    while (atomic_load(&pool->active) != 0) pthread_cond_wait(&pool->finished, &pool->mutex);
-    pthread_mutex_unlock(&pool->mutex);
 }

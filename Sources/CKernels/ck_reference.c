@@ -19,36 +19,6 @@ static void matmul_f32(float *y, size_t y_stride, const float *x, size_t x_strid
     }
 }
 
-static void matmul_bf16(float *y, size_t y_stride, const float *x, size_t x_stride,
-                        const uint16_t *w, size_t w_stride, size_t rows, size_t outputs,
-                        size_t inputs)
-{
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t o = 0; o < outputs; o++) {
-            float sum = 0;
-            for (size_t i = 0; i < inputs; i++) {
-                sum += x[r * x_stride + i] * ck_bf16(w[o * w_stride + i]);
-            }
-            y[r * y_stride + o] = sum;
-        }
-    }
-}
-
-static void matmul_i8(int32_t *y, size_t y_stride, const int8_t *x, size_t x_stride,
-                      const int8_t *w, size_t w_stride, size_t rows, size_t outputs,
-                      size_t inputs)
-{
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t o = 0; o < outputs; o++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < inputs; i++) {
-                sum += (int32_t)x[r * x_stride + i] * (int32_t)w[o * w_stride + i];
-            }
-            y[r * y_stride + o] = sum;
-        }
-    }
-}
-
 static void accumulate_f32(float *y, size_t y_stride, const float *x, size_t x_stride,
                            const float *b, size_t b_stride, size_t rows, size_t columns,
                            size_t depth)
@@ -57,19 +27,6 @@ static void accumulate_f32(float *y, size_t y_stride, const float *x, size_t x_s
         for (size_t k = 0; k < depth; k++) {
             for (size_t n = 0; n < columns; n++) {
                 y[r * y_stride + n] += x[r * x_stride + k] * b[k * b_stride + n];
-            }
-        }
-    }
-}
-
-static void accumulate_bf16(float *y, size_t y_stride, const float *x, size_t x_stride,
-                            const uint16_t *b, size_t b_stride, size_t rows, size_t columns,
-                            size_t depth)
-{
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t k = 0; k < depth; k++) {
-            for (size_t n = 0; n < columns; n++) {
-                y[r * y_stride + n] += x[r * x_stride + k] * ck_bf16(b[k * b_stride + n]);
             }
         }
     }
@@ -92,34 +49,22 @@ static int8_t clamp(float value)
     return (int8_t)(low < 127.0f ? low : 127.0f);
 }
 
-static void quantize_static(int8_t *y, const float *x, float scale, float offset, size_t count)
+static void quantize_static(int8_t *y, int32_t *sum, const float *x, float scale, float offset,
+                            size_t count)
 {
-    for (size_t i = 0; i < count; i++) y[i] = clamp(rintf(x[i] / scale + offset));
+    *sum = 0;
+    for (size_t i = 0; i < count; i++) *sum += y[i] = clamp(rintf(x[i] / scale + offset));
 }
 
-static float quantize_dynamic(int8_t *y, const float *x, size_t count)
+static float quantize_dynamic(int8_t *y, int32_t *sum, const float *x, size_t count)
 {
+    *sum = 0;
     float largest = 0;
     for (size_t i = 0; i < count; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     float scale = largest / 127.0f;
     float divisor = scale == 0 ? 1.0f : scale;
-    for (size_t i = 0; i < count; i++) y[i] = clamp(rintf(x[i] / divisor));
+    for (size_t i = 0; i < count; i++) *sum += y[i] = clamp(rintf(x[i] / divisor));
     return scale;
-}
-
-static void dequantize_static(float *y, const int32_t *sum, const int32_t *bias,
-                              const float *scale, size_t count)
-{
-    // The sum wraps, as it does in the vector versions.
-    for (size_t i = 0; i < count; i++) {
-        y[i] = (float)(int32_t)((uint32_t)sum[i] + (uint32_t)bias[i]) * scale[i];
-    }
-}
-
-static void dequantize_dynamic(float *y, const int32_t *sum, const float *scale,
-                               float token_scale, size_t count)
-{
-    for (size_t i = 0; i < count; i++) y[i] = (float)sum[i] * scale[i] * token_scale;
 }
 
 static void silu_multiply(float *gate, const float *up, size_t count)
@@ -186,22 +131,32 @@ static void attention(const struct ck_kernels *kernels, const struct ck_attentio
     }
 }
 
+static float weigh(uint16_t *weights, const float *scores, float scale, size_t count,
+                   float *largest, float *total)
+{
+    float best = *largest, row[CK_POSITION_TILE] = {0};
+    for (size_t i = 0; i < count; i++) best = fmaxf(best, scores[i] * scale);
+    float correction = expf(*largest - best);
+    *total *= correction;
+    for (size_t i = 0; i < count; i++) *total += row[i] = expf(scores[i] * scale - best);
+    ck_plain_narrow_bf16(weights, row, CK_POSITION_TILE);
+    *largest = best;
+    return correction;
+}
+
 const struct ck_kernels ck_reference_kernels = {
     .level = CK_REFERENCE,
+    .panel = &ck_reference_panel,
     .matmul_f32 = matmul_f32,
-    .matmul_bf16 = matmul_bf16,
-    .matmul_i8 = matmul_i8,
     .accumulate_f32 = accumulate_f32,
-    .accumulate_bf16 = accumulate_bf16,
     .rms_norm = rms_norm,
     .quantize_static = quantize_static,
     .quantize_dynamic = quantize_dynamic,
-    .dequantize_static = dequantize_static,
-    .dequantize_dynamic = dequantize_dynamic,
     .silu_multiply = silu_multiply,
     .exponentials = exponentials,
     .maximum = maximum,
     .scale = scale,
     .multiply_add = multiply_add,
     .attention = attention,
+    .weigh = weigh,
 };

@@ -16,6 +16,9 @@ const struct ck_kernels *ck_kernels_select(int level)
         if (!__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) return NULL;
         if (!__builtin_cpu_supports("avx512vnni")) return NULL;
         return &ck_avx512_kernels;
+    case CK_AVX512_BF16:
+        if (!__builtin_cpu_supports("avx512bf16")) return NULL;
+        return ck_kernels_select(CK_AVX512) ? &ck_avx512_bf16_kernels : NULL;
 #endif
     default:
         return NULL;
@@ -24,7 +27,7 @@ const struct ck_kernels *ck_kernels_select(int level)
 
 int ck_kernels_best(void)
 {
-    for (int level = CK_AVX512; level > CK_PORTABLE; level--) {
+    for (int level = CK_AVX512_BF16; level > CK_PORTABLE; level--) {
         if (ck_kernels_select(level)) return level;
     }
     return CK_PORTABLE;

@@ -33,17 +33,15 @@ void ck_norm_apply(struct ck_engine *engine, float *y, size_t y_stride, const fl
     ck_run(engine, rows, count * 4, norm_row, &norm);
 }
 
-void ck_embed(struct ck_engine *engine, float *y, const int32_t *ids,
-              const struct ck_linear *table, size_t rows)
+void ck_embed(float *y, const int32_t *ids, const void *table, int kind, size_t rows,
+              size_t columns)
 {
-    (void)engine;
-    size_t count = table->inputs;
     for (size_t row = 0; row < rows; row++) {
-        size_t start = (size_t)ids[row] * count;
-        if (table->kind == CK_BF16) {
-            ck_widen_bf16(y + row * count, (const uint16_t *)table->weight + start, count);
+        size_t start = (size_t)ids[row] * columns;
+        if (kind == CK_BF16) {
+            ck_widen_bf16(y + row * columns, (const uint16_t *)table + start, columns);
         } else {
-            memcpy(y + row * count, (const float *)table->weight + start, count * sizeof(float));
+            memcpy(y + row * columns, (const float *)table + start, columns * sizeof(float));
         }
     }
 }
@@ -126,17 +124,46 @@ void ck_rotate_queries(struct ck_engine *engine, float *queries, const float *co
     ck_run(engine, rows, heads * rope * 2, rotate_row, &rotation);
 }
 
-void ck_store_latents(struct ck_engine *engine, float *cache, const int32_t *slots, const float *x,
-                      const float *weight, const float *bias, float epsilon, const float *cosines,
-                      const float *sines, size_t rows, size_t latent, size_t rope)
+struct latents {
+    const struct ck_engine *engine;
+    void *cache;
+    int kind;
+    const int32_t *slots;
+    const float *x, *weight;
+    const float *_Nullable bias;
+    float epsilon;
+    const float *cosines, *sines;
+    size_t latent, rope;
+    float *scratch;  // [threads, latent + rope]
+};
+
+static void store_row(void *context, size_t row, size_t thread)
 {
-    size_t width = latent + rope, half = rope / 2;
-    for (size_t row = 0; row < rows; row++) {
-        float *entry = cache + (size_t)slots[row] * width;
-        engine->kernels->rms_norm(entry, x + row * width, weight, bias, epsilon, latent);
-        memcpy(entry + latent, x + row * width + latent, rope * sizeof(float));
-        ck_rotate(entry + latent, cosines + row * half, sines + row * half, half);
+    const struct latents *l = context;
+    const struct ck_kernels *kernels = l->engine->kernels;
+    size_t width = l->latent + l->rope, half = l->rope / 2, slot = (size_t)l->slots[row];
+    const float *x = l->x + row * width;
+    float *entry = l->kind == CK_F32 ? (float *)l->cache + slot * width
+                                     : l->scratch + thread * width;
+    kernels->rms_norm(entry, x, l->weight, l->bias, l->epsilon, l->latent);
+    memcpy(entry + l->latent, x + l->latent, l->rope * sizeof(float));
+    ck_rotate(entry + l->latent, l->cosines + row * half, l->sines + row * half, half);
+    if (l->kind == CK_BF16) {
+        kernels->panel->narrow_bf16((uint16_t *)l->cache + slot * width, entry, width);
     }
+}
+
+void ck_store_latents(struct ck_engine *engine, void *cache, int kind, const int32_t *slots,
+                      const float *x, const float *weight, const float *bias, float epsilon,
+                      const float *cosines, const float *sines, size_t rows, size_t latent,
+                      size_t rope)
+{
+    size_t bytes = ck_pool_threads(engine->pool) * (latent + rope) * sizeof(float);
+    struct latents latents = {
+        engine, cache, kind, slots, x, weight, bias, epsilon, cosines, sines, latent, rope,
+        ck_scratch(engine, CK_SCRATCH_ROWS, bytes),
+    };
+    ck_run(engine, rows, latent * 4, store_row, &latents);
 }
 
 // Marks the groups that take part, by the sum of their two best biased scores.

@@ -27,6 +27,8 @@ extension EngineConfiguration {
             exchangeTimeout: .milliseconds(options.requiredInteger("exchange-timeout")),
             collectives: Self.collectives(options.requiredText("collectives")),
             collectivesDevice: Self.collectivesDevice(options),
+            elementType: options.requiredText("dtype"),
+            cacheType: options.requiredText("kv-cache-dtype"),
             quantization: options.text("quantization"),
             kernelLevel: options.requiredText("kernel-level"),
             threadCount: options.requiredInteger("worker-threads"))

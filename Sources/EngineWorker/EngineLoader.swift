@@ -77,9 +77,13 @@ enum EngineLoader {
             throw EngineLoadError("\(error)")
         }
         let found = quantization(of: checkpoint)
-        if let wanted = configuration.quantization, wanted != found {
+        if let wanted = configuration.quantization, wanted != found, wanted != "w8a8" {
             throw EngineLoadError(
                 "--quantization \(wanted): the checkpoint \(folder) is \(found ?? "not quantised")")
+        }
+        if configuration.quantization == "w8a8", found == "ascend" {
+            throw EngineLoadError(
+                "--quantization w8a8: the checkpoint \(folder) is W8A8 already; use ascend")
         }
         return checkpoint.config
     }
@@ -103,7 +107,8 @@ enum EngineLoader {
         if let override = configuration.blockCountOverride {
             count = override
         } else {
-            let bytes = DeepSeekModel.bytesPerBlock(config, blockSize: blockSize)
+            let bytes = CPUBackend.bytesPerBlock(
+                config, blockSize: blockSize, cacheType: cacheType(configuration, config))
             count = min(
                 configuration.cacheBytes / bytes,
                 needed.multipliedReportingOverflow(by: configuration.maxSequencesRunning)
@@ -120,8 +125,27 @@ enum EngineLoader {
         return count
     }
 
+    /// `--dtype`; auto is what the checkpoint was made in, as far as it is supported.
+    private static func elementType(
+        _ configuration: EngineConfiguration, _ config: ModelConfig
+    ) -> CPUBackend.ElementType {
+        let name =
+            configuration.elementType == "auto" ? config.elementType : configuration.elementType
+        return name == "bfloat16" ? .bfloat16 : .float32
+    }
+
+    private static func cacheType(
+        _ configuration: EngineConfiguration, _ config: ModelConfig
+    ) -> CPUBackend.ElementType {
+        switch configuration.cacheType {
+        case "bfloat16": .bfloat16
+        case "float32": .float32
+        default: elementType(configuration, config)
+        }
+    }
+
     private static func backend(
-        _ configuration: EngineConfiguration
+        _ configuration: EngineConfiguration, _ config: ModelConfig
     ) throws(EngineLoadError) -> CPUBackend {
         let processors = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         let threads =
@@ -132,11 +156,15 @@ enum EngineLoader {
             case "reference": .reference
             case "avx2": .avx2
             case "avx512": .avx512
+            case "avx512_bf16": .avx512BF16
             default: .best
             }
         do throws(BackendError) {
             return try CPUBackend(
-                kernels: level, threads: min(threads, CPUBackend.threadCountMax))
+                kernels: level, threads: min(threads, CPUBackend.threadCountMax),
+                elementType: elementType(configuration, config),
+                cacheType: cacheType(configuration, config),
+                quantizesWeights: configuration.quantization == "w8a8")
         } catch {
             throw EngineLoadError("\(error)")
         }
@@ -147,7 +175,7 @@ enum EngineLoader {
         emit: @escaping (EngineEvent) -> Void
     ) throws(EngineLoadError) -> DeepSeekModel {
         let (rank, worldSize) = (configuration.dpRank, configuration.worldSize)
-        let backend = try backend(configuration)
+        let backend = try backend(configuration, config)
         var reported = MonotonicClock.now()
         do throws(ModelLoadError) {
             return try DeepSeekModel(

@@ -65,6 +65,8 @@ struct EngineConfiguration: Sendable {
     let exchangeTimeout: Interval
     let collectives: CollectivesKind
     let collectivesDevice: String?
+    let elementType: String
+    let cacheType: String
     let quantization: String?
     let kernelLevel: String
     let threadCount: Int

@@ -43,7 +43,9 @@ import Testing
         let isInt8 = setup.model.hasSuffix("w8a8")
         let cell = try RunningCell(
             model: setup.model, dp: setup.dp,
-            options: ["--collectives", setup.collectives, "--max-model-len", "512"],
+            options: [
+                "--dtype", "float32", "--collectives", setup.collectives, "--max-model-len", "512",
+            ],
             workerOptions: isInt8 ? ["--kernel-level", "reference"] : [])
         #expect(try Self.agreement(cell, setup.model) == 12)
         #expect(cell.stop() == Array(repeating: 0, count: setup.dp + 2))
@@ -51,13 +53,23 @@ import Testing
 
     @Test(arguments: ["tiny-w8a8", "demo-w8a8"])
     func vectorisedInt8AgreesButForRoundingEdges(model: String) throws {
-        let cell = try RunningCell(model: model, dp: 2)
+        let cell = try RunningCell(model: model, dp: 2, options: ["--dtype", "float32"])
         let count = try Self.agreement(cell, model)
         print("\(model), vectorised kernels: \(count) of 12 continuations equal")
         #expect(count >= 11)
     }
 
     @Test func theBundledModelContinuesAsTheReference() throws {
-        #expect(try Self.agreement(try RunningCell(model: "demo-bf16", dp: 2), "demo-bf16") == 12)
+        let cell = try RunningCell(
+            model: "demo-bf16", dp: 2, options: ["--dtype", "float32"])
+        #expect(try Self.agreement(cell, "demo-bf16") == 12)
+    }
+
+    /// What `make serve` runs: the inputs of products rounded to BF16, as the model was made.
+    @Test func theDefaultTypeContinuesTheBundledModelNearlyAlike() throws {
+        let cell = try RunningCell(model: "demo-bf16", dp: 2)
+        let count = try Self.agreement(cell, "demo-bf16")
+        print("demo-bf16, --dtype auto: \(count) of 12 continuations equal")
+        #expect(count >= 11)
     }
 }

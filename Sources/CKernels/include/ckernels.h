@@ -24,6 +24,7 @@ enum {
     CK_PORTABLE = 1,   // what a CPU without AVX2 runs; the same functions as CK_REFERENCE
     CK_AVX2 = 2,       // AVX2 and FMA
     CK_AVX512 = 3,     // AVX-512 F, BW, VL, DQ and VNNI
+    CK_AVX512_BF16 = 4,
 };
 
 enum {
@@ -32,6 +33,8 @@ enum {
     CK_POSITION_TILE = 64,  // positions that one step of the softmax takes; counted from 0
     CK_HEAD_TILE = 16,      // heads that one attention task takes
     CK_THREADS_MAX = 512,
+    CK_PANEL = 32,      // outputs of a packed panel of weights
+    CK_TILE_ROWS = 12,  // rows of a tile of activations, at most
 };
 
 struct ck_kernels;
@@ -51,8 +54,45 @@ struct ck_attention {
     float scale;   // of the scores, before the softmax
 };
 
+// Rows times one panel of packed weights. Both sides are cut along the depth into units of 4 bytes:
+// 4 int8 codes, a pair of BF16 numbers, or one F32 number. What lies beyond the depth is 0.
+struct ck_product {
+    float *y;            // [rows, CK_PANEL], y_stride
+    size_t y_stride;
+    const void *x;       // tile [units, rows] of 4 bytes; product_wide: F32 [units, 2, rows]
+    const void *w;       // panel [units, CK_PANEL] of 4 bytes; int8 codes are stored plus 128
+    size_t rows;         // 1 ... CK_TILE_ROWS
+    size_t units;
+    int accumulate;      // adds to y instead of overwriting it; not for int8
+    // int8 only: y = f32(sum + bias) * scale, or f32(sum) * scale * token_scales[row]
+    const int32_t *_Nullable starts;      // [rows] -128 times the sum of the row's codes
+    const int32_t *_Nullable bias;        // [CK_PANEL]
+    const float *_Nullable scale;         // [CK_PANEL]
+    const float *_Nullable token_scales;  // [rows]
+};
+
+// Products with packed weights. Every (row, output) pair has one accumulator that takes the depth
+// in rising order.
+struct ck_panel_kernels {
+    void (*product_i8)(const struct ck_product *);
+    void (*product_bf16)(const struct ck_product *);  // BF16 activations and weights
+    void (*product_wide)(const struct ck_product *);  // F32 activations, BF16 weights
+    void (*product_f32)(const struct ck_product *);
+    // panel[unit, r] = rows[r][unit], in units of 4 bytes; a row that is NULL counts as zeros
+    void (*transpose)(uint32_t *panel,                                   // [units, CK_PANEL]
+                      const void *_Nullable const *_Nonnull rows,       // [CK_PANEL] -> [units]
+                      size_t units);
+    // Packs rows as the weights of a product over their count: outputs are columns.
+    void (*pair_rows)(uint16_t *panels,  // [ceil(columns / CK_PANEL), count / 2, CK_PANEL, 2]
+                      const uint16_t *_Nullable const *_Nonnull rows,  // [count] -> [columns]
+                      size_t count,                                    // even
+                      size_t columns);
+    void (*narrow_bf16)(uint16_t *y, const float *x, size_t count);  // to nearest, ties to even
+};
+
 struct ck_kernels {
     int level;
+    const struct ck_panel_kernels *panel;
     // y[r, o] = sum over i of x[r, i] * w[o, i]
     void (*matmul_f32)(float *y,        // [rows, outputs], y_stride
                        size_t y_stride,
@@ -60,13 +100,6 @@ struct ck_kernels {
                        size_t x_stride,
                        const float *w,  // [outputs, inputs], w_stride
                        size_t w_stride, size_t rows, size_t outputs, size_t inputs);
-    void (*matmul_bf16)(float *y, size_t y_stride, const float *x, size_t x_stride,
-                        const uint16_t *w, size_t w_stride, size_t rows, size_t outputs,
-                        size_t inputs);
-    // Exact as long as |sum| < 2^31.
-    void (*matmul_i8)(int32_t *y, size_t y_stride, const int8_t *x, size_t x_stride,
-                      const int8_t *w, size_t w_stride, size_t rows, size_t outputs,
-                      size_t inputs);
     // y[r, n] += sum over k of x[r, k] * b[k, n], in rising k
     void (*accumulate_f32)(float *y,        // [rows, columns], y_stride; read and written
                            size_t y_stride,
@@ -74,25 +107,17 @@ struct ck_kernels {
                            size_t x_stride,
                            const float *b,  // [depth, columns], b_stride
                            size_t b_stride, size_t rows, size_t columns, size_t depth);
-    void (*accumulate_bf16)(float *y, size_t y_stride, const float *x, size_t x_stride,
-                            const uint16_t *b, size_t b_stride, size_t rows, size_t columns,
-                            size_t depth);
     // y = x / sqrt(mean(x^2) + epsilon) * weight + bias; y may be x
     void (*rms_norm)(float *y,                        // [count]
                      const float *x,                  // [count]
                      const float *weight,             // [count]
                      const float *_Nullable bias,     // [count]
                      float epsilon, size_t count);
-    // y = clamp(rint(x / scale + offset), -128, 127), ties to even; NaN gives -128
-    void (*quantize_static)(int8_t *y, const float *x, float scale, float offset, size_t count);
-    // Returns s = max|x| / 127; y = rint(x / s), or rint(x) when s is 0.
-    float (*quantize_dynamic)(int8_t *y, const float *x, size_t count);
-    // y = f32(sum + bias) * scale
-    void (*dequantize_static)(float *y, const int32_t *sum, const int32_t *bias,
-                              const float *scale, size_t count);
-    // y = f32(sum) * scale * token_scale, multiplied in this order
-    void (*dequantize_dynamic)(float *y, const int32_t *sum, const float *scale,
-                               float token_scale, size_t count);
+    // y = clamp(rint(x / scale + offset), -128, 127), ties to even; NaN gives -128. `sum` of y.
+    void (*quantize_static)(int8_t *y, int32_t *sum, const float *x, float scale, float offset,
+                            size_t count);
+    // Returns s = max|x| / 127; y = rint(x / s), or rint(x) when s is 0. `sum` of y.
+    float (*quantize_dynamic)(int8_t *y, int32_t *sum, const float *x, size_t count);
     // gate = gate / (1 + exp(-gate)) * up
     void (*silu_multiply)(float *gate, const float *up, size_t count);
     // x = exp(x - maximum); returns the sum
@@ -101,6 +126,13 @@ struct ck_kernels {
     void (*scale)(float *x, float factor, size_t count);
     void (*multiply_add)(float *y, const float *x, float factor, size_t count);
     void (*attention)(const struct ck_kernels *, const struct ck_attention *);
+    // One row of a running softmax over the first `count` of CK_POSITION_TILE scores, at least 1:
+    // m = max(largest, max of scores * scale); weights = exp(scores * scale - m), rounded to BF16,
+    // 0 beyond `count`. Returns exp(largest - m) for what was summed before; largest becomes m,
+    // total becomes total times that plus the sum of the unrounded weights.
+    float (*weigh)(uint16_t *weights,    // [CK_POSITION_TILE]
+                   const float *scores,  // [CK_POSITION_TILE]
+                   float scale, size_t count, float *largest, float *total);
 };
 
 // NULL when this CPU cannot run the level or the number names none.
@@ -130,15 +162,24 @@ enum {
     CK_INT8_DYNAMIC = 3,  // one scale per token (Ascend W8A8_DYNAMIC)
 };
 
+// A linear layer with packed weights; see ck_pack. Arrays by output are padded to whole panels.
 struct ck_linear {
     int32_t kind;
+    int32_t wide;        // BF16 weights: activations stay F32 instead of being rounded to BF16
     float input_scale;   // static only
     float input_offset;  // static only
     size_t outputs;
     size_t inputs;
-    const void *weight;              // [outputs, inputs]
+    const void *weight;              // ck_packed_bytes(kind, outputs, inputs)
     const float *_Nullable scale;    // int8: [outputs]; static: of sums; dynamic: of weights
     const int32_t *_Nullable bias;   // static: [outputs], added to sums
+};
+
+// Weights as a checkpoint has them.
+struct ck_weights {
+    int32_t kind;  // CK_BF16, CK_F32, or CK_INT8_DYNAMIC for any int8
+    const void *data;
+    size_t output_stride, input_stride;  // in elements
 };
 
 struct ck_mlp {
@@ -151,6 +192,15 @@ struct ck_mlp {
 struct ck_engine;
 struct ck_engine *_Nullable ck_engine_create(int level, size_t threads);
 void ck_engine_destroy(struct ck_engine *engine);
+
+// Bytes of packed weights; a multiple of 128.
+size_t ck_packed_bytes(int kind, size_t outputs, size_t inputs);
+// Packs BF16 or F32 weights as CK_BF16 (rounded) or CK_F32 (F32 only), int8 ones as int8, and BF16
+// or F32 ones as CK_INT8_DYNAMIC: rint(w / s) with s = max|w| / 127 for each output.
+void ck_pack(struct ck_engine *engine,
+             void *packed,              // ck_packed_bytes, aligned to 64 bytes
+             float *_Nullable scales,   // [outputs], written when int8 is made of floats
+             int kind, size_t outputs, size_t inputs, const struct ck_weights *source);
 
 // y = x . weight^T
 void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear,
@@ -178,10 +228,12 @@ void ck_norm_apply(struct ck_engine *engine,
                    const float *weight,          // [count]
                    const float *_Nullable bias,  // [count]
                    float epsilon, size_t rows, size_t count);
-void ck_embed(struct ck_engine *engine,
-              float *y,           // [rows, inputs]
-              const int32_t *ids, // [rows] below table.outputs
-              const struct ck_linear *table, size_t rows);
+// y[r] = table[ids[r]]
+void ck_embed(float *y,            // [rows, columns]
+              const int32_t *ids,  // [rows]
+              const void *table,   // [.., columns] of `kind`
+              int kind,            // CK_BF16 or CK_F32
+              size_t rows, size_t columns);
 void ck_add(struct ck_engine *engine, float *y, const float *x, size_t count);
 // y[r] = sum over slots, in rising slot, of weights[r, slot] * rows[r, slot]
 void ck_weighted_sum(struct ck_engine *engine,
@@ -209,7 +261,8 @@ void ck_rotate_queries(struct ck_engine *engine,
                        size_t rows, size_t heads, size_t size, size_t rope);
 // Writes cache[slots[r]] = rms_norm(first `latent` of x[r]), rotated last `rope` of x[r].
 void ck_store_latents(struct ck_engine *engine,
-                      float *cache,                 // [slots, latent + rope]
+                      void *cache,                  // [slots, latent + rope] of `kind`
+                      int kind,                     // CK_F32, or CK_BF16 (rounded)
                       const int32_t *slots,         // [rows], distinct
                       const float *x,               // [rows, latent + rope]
                       const float *weight,          // [latent]
@@ -222,11 +275,13 @@ void ck_store_latents(struct ck_engine *engine,
 struct ck_latent_attention {
     float *output;          // [rows, heads, value]
     const float *queries;   // [rows, heads, nope + rope], the rope part rotated
-    const float *cache;     // [blocks, block_size, latent + rope]
+    const void *cache;      // [blocks, block_size, latent + rope] of `cache_kind`
+    int cache_kind;         // CK_F32: sums of F32 products; CK_BF16: of BF16 products
     const int32_t *tables;  // block numbers
-    const int32_t *table_starts;  // [rows] first entry of `tables` of the row's sequence
-    const int32_t *positions;     // [rows]
-    struct ck_linear key_value;   // [heads * (nope + value), latent], CK_BF16 or CK_F32
+    const int32_t *table_starts;    // [rows] first entry of `tables` of the row's sequence
+    const int32_t *positions;       // [rows]
+    const struct ck_linear *keys;   // [heads] of [latent, nope]: queries to the latent space
+    const struct ck_linear *values; // [heads] of [value, latent]
     size_t rows, heads, nope, rope, value, latent, block_size;
     float scale;
 };
@@ -267,8 +322,11 @@ void ck_dequantize_blocks(float *y,              // [outputs, inputs]
                           const uint8_t *x,      // [outputs, inputs]
                           const float *scales,   // [ceil(outputs/block), ceil(inputs/block)]
                           size_t outputs, size_t inputs, size_t block);
-// Reads one byte of every page, so that a mapping is in memory before it is needed.
-uint64_t ck_touch(const void *start, size_t bytes);
+// Asks for huge pages behind a mapping; a wish, without effect where they are off.
+void ck_prefer_huge_pages(void *start, size_t bytes);
+// Takes the whole pages of a file's private mapping out of this process; they are read again when
+// touched.
+void ck_release_pages(const void *start, size_t bytes);
 
 #pragma clang assume_nonnull end
 #endif

@@ -16,7 +16,13 @@ public protocol Backend: AnyObject {
 
     /// Allocates the latent cache and the step's buffers. Called once, before anything else.
     func prepare(_ config: ModelConfig, limits: BackendLimits) throws(BackendError)
-    func loadLinear(_ source: LinearSource) throws(BackendError) -> LinearHandle
+    func loadLinear(
+        _ source: LinearSource, role: LinearRole
+    ) throws(BackendError) -> LinearHandle
+    /// Rows of `table` by token id.
+    func loadEmbedding(_ table: TensorView) throws(BackendError) -> EmbeddingHandle
+    /// `[heads * (nope + value), latent]`, dense: by head its key rows, then its value rows.
+    func loadKeyValue(_ source: LinearSource) throws(BackendError) -> KeyValueHandle
     func loadVector(_ values: [Float]) throws(BackendError) -> VectorHandle
     /// The experts of one layer that this worker owns, in order; all have the same shape.
     func loadExperts(_ experts: [MLPWeights]) throws(BackendError) -> ExpertsHandle
@@ -27,7 +33,7 @@ public protocol Backend: AnyObject {
     /// Takes the step's integers (positions, slots, block tables); they hold until the next call.
     func beginStep(_ plan: StepPlan)
     /// `output[r] = table[plan.tokenIDs[r]]`
-    func embed(_ table: LinearHandle, into output: DeviceMatrix)
+    func embed(_ table: EmbeddingHandle, into output: DeviceMatrix)
     /// `output = input / rms(input) * weight + bias`, row by row.
     func rmsNorm(_ input: DeviceMatrix, _ norm: NormWeights, rows: Int, into output: DeviceMatrix)
     /// `output = input . weight^T`
@@ -110,10 +116,27 @@ public enum LinearSource: Sendable {
     case dynamicInt8(weight: TensorView, scale: [Float])
 }
 
+/// What a linear layer is for, which may decide about its element types.
+public enum LinearRole: Hashable, Sendable {
+    case projection
+    /// Small, and its rounding moves tokens to other experts: always at full precision.
+    case router
+    case head
+}
+
 public struct LinearHandle: Hashable, Sendable {
     let index: Int
     public let outputs: Int
     public let inputs: Int
+}
+
+public struct EmbeddingHandle: Hashable, Sendable {
+    let index: Int
+    public let columns: Int
+}
+
+public struct KeyValueHandle: Hashable, Sendable {
+    let index: Int
 }
 
 public struct VectorHandle: Hashable, Sendable {
@@ -145,8 +168,7 @@ public struct AttentionWeights: Hashable, Sendable {
     public let queryUp: LinearHandle
     public let latentDown: LinearHandle
     public let latentNorm: NormWeights
-    /// `[heads * (nope + value), latent]`, dense.
-    public let keyValueUp: LinearHandle
+    public let keyValueUp: KeyValueHandle
     public let output: LinearHandle
 }
 

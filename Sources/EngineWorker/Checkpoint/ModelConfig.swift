@@ -46,6 +46,8 @@ public struct ModelConfig: Hashable, Sendable {
     public let positionCountMax: Int
     /// Sides of a block of the official FP8 format; nil for other checkpoints.
     public let fp8Block: Int?
+    /// Element type in which the model was made, in the words of `torch_dtype`.
+    public let elementType: String?
     public let beginTokenID: Int32?
     public let endTokenIDs: [Int32]
 
@@ -56,6 +58,7 @@ public struct ModelConfig: Hashable, Sendable {
         let file = try ConfigFile(path: folder + "/config.json")
         try Self.refuseWhatIsNotComputed(file)
         modelType = file.value("model_type")?.string ?? ""
+        elementType = (file.value("torch_dtype") ?? file.value("dtype"))?.string
         vocabularySize = try file.integer("vocab_size", in: 1...(1 << 24))
         hiddenSize = try file.integer("hidden_size", in: 1...(1 << 20))
         layerCount = try file.integer("num_hidden_layers", in: 1...4096)

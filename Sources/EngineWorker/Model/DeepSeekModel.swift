@@ -21,9 +21,6 @@ public final class DeepSeekModel {
     public var maxModelLength: Int { config.positionCountMax }
     public var endTokenIDs: [Int32] { config.endTokenIDs }
     public var beginTokenID: Int32? { config.beginTokenID }
-    /// Bytes that one block of the latent cache takes, over all layers.
-    public var bytesPerBlock: Int { Self.bytesPerBlock(config, blockSize: limits.blockSize) }
-
     /// Called with each stage's values, `[rows, columns]` row-major, while a step runs. For tests.
     public var observer: ((ModelStage, UnsafeBufferPointer<Float>) -> Void)?
 
@@ -85,11 +82,6 @@ public final class DeepSeekModel {
         choices.weights.deallocate()
         choices.logits.deallocate()
         logits.deallocate()
-    }
-
-    /// What one block of the latent cache takes, before a model is loaded (to size the cache).
-    public static func bytesPerBlock(_ config: ModelConfig, blockSize: Int) -> Int {
-        config.layerCount * blockSize * config.cacheWidth * MemoryLayout<Float>.size
     }
 
     /// A new view brings a new group; this worker's place in it must be the same.

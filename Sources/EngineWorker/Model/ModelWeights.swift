@@ -19,7 +19,7 @@ struct ModelWeights {
         let shared: MLPWeights?
     }
 
-    let embedding: LinearHandle
+    let embedding: EmbeddingHandle
     let layers: [Layer]
     let finalNorm: NormWeights
     let head: LinearHandle

@@ -41,8 +41,8 @@ struct WeightLoader {
         let config = checkpoint.config
         progress(LoadProgress(bytesDone: 0, bytesTotal: bytesTotal))
         let vocabulary = config.vocabularySize
-        let embedding = try dense(
-            "model.embed_tokens.weight", outputs: vocabulary, inputs: config.hiddenSize)
+        let embedding = try embedding(
+            "model.embed_tokens.weight", shape: [vocabulary, config.hiddenSize])
         var layers: [ModelWeights.Layer] = []
         for index in 0..<config.layerCount { layers.append(try layer(index)) }
         let weights = ModelWeights(
@@ -51,7 +51,7 @@ struct WeightLoader {
             finalNorm: try norm(
                 "model.norm", count: config.hiddenSize, epsilon: Float(config.normEpsilon)),
             head: try dense(
-                "lm_head.weight", outputs: vocabulary, inputs: config.hiddenSize))
+                "lm_head.weight", shape: [vocabulary, config.hiddenSize], role: .head))
         progress(LoadProgress(bytesDone: bytesTotal, bytesTotal: bytesTotal))
         return weights
     }
@@ -106,10 +106,7 @@ struct WeightLoader {
                 "\(prefix).kv_a_proj_with_mqa", outputs: config.cacheWidth, inputs: hidden),
             latentNorm: try norm(
                 "\(prefix).kv_a_layernorm", count: config.latentRank, epsilon: epsilon),
-            keyValueUp: try linear(
-                keyValue,
-                outputs: config.headCount * (config.nopeHeadSize + config.valueHeadSize),
-                inputs: config.latentRank),
+            keyValueUp: try keyValueUp(keyValue),
             output: try linear(
                 "\(prefix).o_proj", outputs: hidden,
                 inputs: config.headCount * config.valueHeadSize))
@@ -119,7 +116,8 @@ struct WeightLoader {
         let config = checkpoint.config
         let router = RouterWeights(
             gate: try dense(
-                "\(prefix).gate.weight", outputs: config.expertCount, inputs: config.hiddenSize),
+                "\(prefix).gate.weight", shape: [config.expertCount, config.hiddenSize],
+                role: .router),
             bias: try vector(
                 "\(prefix).gate.e_score_correction_bias", count: config.expertCount))
         var owned: [MLPWeights] = []
@@ -168,14 +166,36 @@ struct WeightLoader {
         return try store { () throws(BackendError) in try backend.loadVector(values) }
     }
 
-    /// A matrix that is never quantised.
+    /// A matrix that checkpoints never quantise.
     private mutating func dense(
-        _ name: String, outputs: Int, inputs: Int
+        _ name: String, shape: [Int], role: LinearRole
     ) throws(ModelLoadError) -> LinearHandle {
         let tensor = try read { () throws(CheckpointError) in
-            try checkpoint.tensor(name, shape: [outputs, inputs], types: [.bf16, .f32, .f16])
+            try checkpoint.tensor(name, shape: shape, types: [.bf16, .f32, .f16])
         }
-        return try load(.dense(tensor), byteCount: tensor.bytes.count)
+        return try load(.dense(tensor), role: role, byteCount: tensor.bytes.count)
+    }
+
+    private mutating func embedding(
+        _ name: String, shape: [Int]
+    ) throws(ModelLoadError) -> EmbeddingHandle {
+        let tensor = try read { () throws(CheckpointError) in
+            try checkpoint.tensor(name, shape: shape, types: [.bf16, .f32, .f16])
+        }
+        let handle = try store { () throws(BackendError) in try backend.loadEmbedding(tensor) }
+        report(tensor.bytes.count)
+        return handle
+    }
+
+    private mutating func keyValueUp(_ module: String) throws(ModelLoadError) -> KeyValueHandle {
+        let config = checkpoint.config
+        let outputs = config.headCount * (config.nopeHeadSize + config.valueHeadSize)
+        let source = try read { () throws(CheckpointError) in
+            try checkpoint.floatLinear(module, shape: [outputs, config.latentRank])
+        }
+        let handle = try store { () throws(BackendError) in try backend.loadKeyValue(source) }
+        report(checkpoint.optionalTensor(module + ".weight")?.bytes.count ?? 0)
+        return handle
     }
 
     private mutating func linear(
@@ -190,13 +210,15 @@ struct WeightLoader {
             }
         }
         let tensor = checkpoint.optionalTensor(module + ".weight")
-        return try load(source, byteCount: tensor?.bytes.count ?? 0)
+        return try load(source, role: .projection, byteCount: tensor?.bytes.count ?? 0)
     }
 
     private mutating func load(
-        _ source: LinearSource, byteCount: Int
+        _ source: LinearSource, role: LinearRole, byteCount: Int
     ) throws(ModelLoadError) -> LinearHandle {
-        let handle = try store { () throws(BackendError) in try backend.loadLinear(source) }
+        let handle = try store { () throws(BackendError) in
+            try backend.loadLinear(source, role: role)
+        }
         report(byteCount)
         return handle
     }

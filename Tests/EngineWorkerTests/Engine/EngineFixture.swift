@@ -24,8 +24,8 @@ final class EngineFixture {
             maxModelLength: length, blockSize: 16, blockCountOverride: blockCount,
             cacheBytes: cacheBytes, chunkedPrefill: true, priorityScheduling: false,
             syncInterval: Self.syncInterval, exchangeTimeout: .seconds(30),
-            collectives: .sharedMemory, collectivesDevice: nil, quantization: quantization,
-            kernelLevel: "best", threadCount: 1)
+            collectives: .sharedMemory, collectivesDevice: nil, elementType: "float32",
+            cacheType: "auto", quantization: quantization, kernelLevel: "best", threadCount: 1)
     }
 
     init(_ configuration: EngineConfiguration = EngineFixture.configuration()) throws {

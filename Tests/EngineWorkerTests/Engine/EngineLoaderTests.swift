@@ -30,7 +30,7 @@ import Testing
             EngineFixture.configuration(length: length, blockCount: nil, cacheBytes: bytes)
         }
         let config = try ModelConfig(folder: Fixtures.model("tiny-random"))
-        let block = DeepSeekModel.bytesPerBlock(config, blockSize: 16)
+        let block = CPUBackend.bytesPerBlock(config, blockSize: 16, cacheType: .float32)
         let text = refusal(configuration(bytes: 4 * block))
         #expect(text.contains("raise --kv-cache-memory-bytes to \(32 * block)"))
         #expect(text.contains("lower --max-model-len to 64"))

@@ -3,35 +3,6 @@ import Glibc
 import Testing
 
 @Suite struct StageTests {
-    @Test(arguments: [0, 2, 3]) func oneRowHasTheSameBitsInEveryBatch(level: Int32) throws {
-        guard ck_kernels_select(level) != nil else { return }
-        var random = KernelRandom(seed: 11)
-        let (inputs, outputs, rows) = (77, 45, 70)
-        let x = random.floats(rows * inputs)
-        let weight = random.bf16(outputs * inputs)
-        let single = try #require(ck_engine_create(level, 1))
-        let several = try #require(ck_engine_create(level, 4))
-        defer {
-            ck_engine_destroy(single)
-            ck_engine_destroy(several)
-        }
-        weight.withUnsafeBytes { bytes in
-            guard let start = bytes.baseAddress else { return }
-            var linear = ck_linear(
-                kind: Int32(CK_BF16), input_scale: 0, input_offset: 0, outputs: outputs,
-                inputs: inputs, weight: start, scale: nil, bias: nil)
-            var together = [Float](repeating: 0, count: rows * outputs)
-            ck_linear_apply(several, &linear, &together, outputs, x, inputs, rows)
-            for row in 0..<rows {
-                var alone = [Float](repeating: 0, count: outputs)
-                let values = Array(x[(row * inputs)..<(row * inputs + inputs)])
-                ck_linear_apply(single, &linear, &alone, outputs, values, inputs, 1)
-                let range = (row * outputs)..<(row * outputs + outputs)
-                #expect(alone.bitPatterns == Array(together[range]).bitPatterns)
-            }
-        }
-    }
-
     @Test func everyItemRunsOnceOnAnyNumberOfThreads() throws {
         for threads in [1, 2, 3, 8] {
             let pool = try #require(ck_pool_create(threads))

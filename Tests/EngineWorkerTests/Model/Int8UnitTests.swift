@@ -21,7 +21,7 @@ import Testing
                 isStatic
                 ? try checkpoint.staticLinear(module, shape: weight.shape)
                 : try checkpoint.dynamicLinear(module, shape: weight.shape)
-            let handle = try backend.loadLinear(source)
+            let handle = try backend.loadLinear(source, role: .projection)
             let x = try units.floats(module + ".x")
             let rows = x.count / handle.inputs
             let input = try backend.makeMatrix(rows: rows, columns: handle.inputs)

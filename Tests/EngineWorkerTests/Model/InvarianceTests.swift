@@ -47,6 +47,26 @@ import Testing
         #expect(together == alone)
     }
 
+    @Test(arguments: ["tiny-random", "tiny-w8a8", "demo-bf16"])
+    func neitherChunksNorThreadsNorOthersChangeBitsInBFloat16(name: String) throws {
+        func driver(threads: Int, blockSize: Int) throws -> Driver {
+            try Driver(name, threads: threads, blockSize: blockSize, elementType: .bfloat16)
+        }
+        let first = try driver(threads: 1, blockSize: 16)
+        let prompts = try Fixtures.prompts(name)
+        let alone = bits(try first.logits(of: prompts[9]))
+        for chunk in [1, 5, 17] {
+            #expect(bits(try first.logits(of: prompts[9], chunk: chunk)) == alone, "\(chunk)")
+        }
+        let second = try driver(threads: 3, blockSize: 7)
+        let rows = try second.run([
+            Driver.Part(sequence: 1, tokens: prompts[6]),
+            Driver.Part(sequence: 2, tokens: prompts[9], allLogits: true),
+            Driver.Part(sequence: 3, tokens: prompts[4]),
+        ])
+        #expect(bits(Array(rows[1..<(1 + prompts[9].count)])) == alone)
+    }
+
     @Test func repeatedStepsGiveTheSameBits() throws {
         let driver = try Driver("tiny-random", threads: 4)
         let prompt = try Fixtures.prompts("tiny-random")[10]

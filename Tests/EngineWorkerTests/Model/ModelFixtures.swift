@@ -80,7 +80,9 @@ final class Driver {
 
     init(
         _ name: String, kernels: CPUBackend.KernelLevel = .best, threads: Int = 2,
-        blockSize: Int = 16, rank: Int = 0, collectives: any Collectives = SingleRankCollectives()
+        blockSize: Int = 16, rank: Int = 0,
+        collectives: any Collectives = SingleRankCollectives(),
+        elementType: CPUBackend.ElementType = .float32, quantizesWeights: Bool = false
     ) throws {
         let config = try ModelConfig(folder: Fixtures.model(name))
         let placement = ExpertPlacement(
@@ -89,7 +91,9 @@ final class Driver {
         let blocks = Self.blockCount * 16 / blockSize
         model = try DeepSeekModel(
             folder: Fixtures.model(name), placement: placement,
-            backend: CPUBackend(kernels: kernels, threads: threads), collectives: collectives,
+            backend: CPUBackend(
+                kernels: kernels, threads: threads, elementType: elementType,
+                quantizesWeights: quantizesWeights), collectives: collectives,
             limits: BackendLimits(rowsMax: 512, blockCount: blocks, blockSize: blockSize))
         freeBlocks = (0..<Int32(blocks)).map { $0 * 37 % Int32(blocks) }
         if Set(freeBlocks).count < blocks { freeBlocks = Array(0..<Int32(blocks)).reversed() }

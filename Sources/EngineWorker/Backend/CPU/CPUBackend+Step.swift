@@ -44,12 +44,12 @@ extension CPUBackend {
             step.rotary.frequencies.count)
     }
 
-    public func embed(_ table: LinearHandle, into output: DeviceMatrix) {
-        precondition(output.columns == table.inputs, "\(output.columns) \(table.inputs)")
-        let rows = current.rows
-        withUnsafePointer(to: linears[table.index]) {
-            ck_embed(engine, floats(output, rows: rows), current.tokenIDs, $0, rows)
-        }
+    public func embed(_ table: EmbeddingHandle, into output: DeviceMatrix) {
+        precondition(output.columns == table.columns, "\(output.columns) \(table.columns)")
+        let (rows, embedding) = (current.rows, embeddings[table.index])
+        ck_embed(
+            floats(output, rows: rows), current.tokenIDs, embedding.rows, embedding.kind, rows,
+            table.columns)
     }
 
     public func rmsNorm(
@@ -96,9 +96,9 @@ extension CPUBackend {
         multiply(weights.latentDown, rows: rows, x, into: latents)
         let norm = weights.latentNorm
         ck_store_latents(
-            engine, step.cache(layer: layer), step.slots, latents, vectors[norm.weight.index],
-            bias(norm), norm.epsilon, cosines, sines, rows, config.latentRank,
-            config.ropeHeadSize)
+            engine, step.cache(layer: layer), step.cacheType.kind, step.slots, latents,
+            vectors[norm.weight.index], bias(norm), norm.epsilon, cosines, sines, rows,
+            config.latentRank, config.ropeHeadSize)
     }
 
     public func mlaAttention(
@@ -108,6 +108,7 @@ extension CPUBackend {
         let (rows, config) = (step.rows, step.config)
         guard rows > 0 else { return }
         let attended = step.attended.pointer(to: Float.self)
+        let keys = keyValues[weights.keyValueUp.index]
         step.tables.withUnsafeBufferPointer { tables in
             step.tableStarts.withUnsafeBufferPointer { starts in
                 step.positions.withUnsafeBufferPointer { positions in
@@ -116,9 +117,10 @@ extension CPUBackend {
                     else { preconditionFailure("\(rows) rows without positions") }
                     var attention = ck_latent_attention(
                         output: attended, queries: step.queries.pointer(to: Float.self),
-                        cache: step.cache(layer: layer), tables: tables, table_starts: starts,
-                        positions: positions, key_value: linears[weights.keyValueUp.index],
-                        rows: rows, heads: config.headCount, nope: config.nopeHeadSize,
+                        cache: step.cache(layer: layer), cache_kind: step.cacheType.kind,
+                        tables: tables, table_starts: starts, positions: positions,
+                        keys: keys, values: keys + config.headCount, rows: rows,
+                        heads: config.headCount, nope: config.nopeHeadSize,
                         rope: config.ropeHeadSize, value: config.valueHeadSize,
                         latent: config.latentRank, block_size: step.limits.blockSize,
                         scale: Float(step.rotary.scoreScale))

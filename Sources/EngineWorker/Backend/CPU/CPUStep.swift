@@ -4,8 +4,9 @@ internal import Glibc
 final class CPUStep {
     let config: ModelConfig
     let limits: BackendLimits
-    /// `[layers, blocks, blockSize, cacheWidth]`
+    /// `[layers, blocks, blockSize, cacheWidth]` of `cacheType`
     let cache: HostBuffer
+    let cacheType: CPUBackend.ElementType
     /// `[rows, queryRank]`
     let queryLatents: HostBuffer
     /// `[rows, heads, nope + rope]`
@@ -29,10 +30,15 @@ final class CPUStep {
     /// `[rows]` first entry of `tables` of the row's sequence.
     private(set) var tableStarts: [Int32] = []
 
-    var layerElements: Int { limits.blockCount * limits.blockSize * config.cacheWidth }
+    private var layerBytes: Int {
+        limits.blockCount * limits.blockSize * config.cacheWidth * cacheType.byteCount
+    }
 
-    init(config: ModelConfig, limits: BackendLimits) throws(BackendError) {
+    init(
+        config: ModelConfig, limits: BackendLimits, cacheType: CPUBackend.ElementType
+    ) throws(BackendError) {
         self.config = config
+        self.cacheType = cacheType
         self.limits = limits
         func matrix(_ columns: Int) throws(BackendError) -> HostBuffer {
             try HostBuffer(byteCount: limits.rowsMax * columns * 4, purpose: "activations")
@@ -43,7 +49,7 @@ final class CPUStep {
             throw .unsupported("more than 2^31 cache positions: lower the number of KV blocks")
         }
         let cacheBytes = positions.partialValue.multipliedReportingOverflow(
-            by: config.layerCount * config.cacheWidth * 4)
+            by: config.layerCount * config.cacheWidth * cacheType.byteCount)
         guard !cacheBytes.overflow else {
             throw .outOfMemory(bytes: .max, purpose: "the KV cache")
         }
@@ -84,9 +90,9 @@ final class CPUStep {
     }
 
     /// The cache of one layer, `[blocks, blockSize, cacheWidth]`.
-    func cache(layer: Int) -> UnsafeMutablePointer<Float> {
+    func cache(layer: Int) -> UnsafeMutableRawPointer {
         precondition((0..<config.layerCount).contains(layer), "layer \(layer)")
-        return cache.pointer(to: Float.self) + layer * layerElements
+        return cache.address + layer * layerBytes
     }
 }
 

@@ -39,22 +39,19 @@ public enum OptionTable {
             "gpu-memory-utilization", .number(0.01...1), .deployment,
             help: "Only with --device ascend."),
         .init(
-            "dtype", .choice(["auto", "float32"]), .deployment, default: "auto",
+            "dtype", .choice(["auto", "bfloat16", "float32"]), .deployment, default: "auto",
             refused: [
-                "bfloat16": "this backend computes in float32, with the weights as they are stored",
-                "float16": "this backend computes in float32, with the weights as they are stored",
-                "half": "this backend computes in float32, with the weights as they are stored",
-            ], help: "Type of the arithmetic; auto is float32."),
+                "float16": "this backend computes in bfloat16 or float32",
+                "half": "this backend computes in bfloat16 or float32",
+            ], help: "Type of the inputs of products; auto: the checkpoint's, else float32."),
         .init(
-            "kv-cache-dtype", .choice(["auto", "float32"]), .deployment, default: "auto",
-            refused: [
-                "fp8": "the latent cache is float32", "bfloat16": "the latent cache is float32",
-            ],
-            help: "Type of the latent cache; auto is float32."),
+            "kv-cache-dtype", .choice(["auto", "bfloat16", "float32"]), .deployment,
+            default: "auto",
+            refused: ["fp8": "the latent cache is bfloat16 or float32"],
+            help: "Type of the latent cache; auto: that of --dtype."),
         .init(
-            "quantization", .choice(["ascend", "fp8"]), .deployment,
-            refused: ["w8a8": "quantising at load is not supported: give a W8A8 checkpoint"],
-            help: "Checked against the checkpoint, which says itself how it is quantised."),
+            "quantization", .choice(["ascend", "fp8", "w8a8"]), .deployment,
+            help: "w8a8: int8 at load; else checked against the checkpoint."),
         .init(
             "seed", .integer(0...Int.max), .deployment,
             help: "Makes requests without a seed repeatable; default: a random one each."),
@@ -139,8 +136,8 @@ public enum OptionTable {
             "worker-threads", .integer(0...1024), .node([.worker]), default: "0",
             help: "Threads of the kernels; 0: the processors divided by --data-parallel-size."),
         .init(
-            "kernel-level", .choice(["auto", "reference", "avx2", "avx512"]), .node([.worker]),
-            default: "auto", help: "Instruction set of the kernels."),
+            "kernel-level", .choice(["auto", "reference", "avx2", "avx512", "avx512_bf16"]),
+            .node([.worker]), default: "auto", help: "Instruction set of the kernels."),
         .init(
             "collectives-device", .text, .node([.worker]),
             help: "Network device for UCX, as in UCX_NET_DEVICES."),
