@@ -26,6 +26,7 @@ let package = Package(
         .executable(name: "phalanx-gateway", targets: ["phalanx-gateway"]),
         .executable(name: "phalanx-coordinator", targets: ["phalanx-coordinator"]),
         .executable(name: "phalanx-engine-worker", targets: ["phalanx-engine-worker"]),
+        .executable(name: "phalanx-bench", targets: ["phalanx-bench"]),
     ],
     targets: [
         // System libraries, by module map.
@@ -116,6 +117,20 @@ let package = Package(
             swiftSettings: swiftSettings
         ),
 
+        // The load generator: a client, with the gateway's tokenizer.
+        .target(
+            name: "Bench",
+            dependencies: ["Gateway", "DaemonRuntime", "Protocol", "CLinux"],
+            exclude: ["Command"],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "phalanx-bench",
+            dependencies: ["Bench", "DaemonRuntime"],
+            path: "Sources/Bench/Command",
+            swiftSettings: swiftSettings
+        ),
+
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: swiftSettings),
         .testTarget(
             name: "ProtocolTests",
@@ -160,6 +175,13 @@ let package = Package(
             name: "SimulationTests",
             dependencies: ["Coordinator", "EngineWorker", "Protocol", "TestSupport"],
             path: "Tests/Simulation",
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "BenchTests",
+            dependencies: [
+                "Bench", "Gateway", "DaemonRuntime", "Protocol", "CLinux", "TestSupport",
+            ],
             swiftSettings: swiftSettings
         ),
         .testTarget(name: "TidyTests", swiftSettings: swiftSettings),

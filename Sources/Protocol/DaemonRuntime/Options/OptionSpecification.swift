@@ -35,7 +35,7 @@ public struct OptionSpecification: Sendable {
     /// Values that vLLM knows and Phalanx refuses, with the reason.
     public let refused: [String: String]
 
-    init(
+    public init(
         _ name: String,
         _ kind: Kind,
         _ scope: Scope,
@@ -60,7 +60,7 @@ public struct OptionSpecification: Sendable {
     }
 
     /// Why `value` is not acceptable, or nil.
-    func problem(with value: String) -> String? {
+    public func problem(with value: String) -> String? {
         if let reason = refused[value] { return reason }
         switch kind {
         case .integer(let range):

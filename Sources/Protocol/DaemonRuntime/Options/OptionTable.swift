@@ -155,7 +155,11 @@ public enum OptionTable {
 
     /// The known name nearest to `name` by edit distance, when it is near enough to be meant.
     static func nearest(to name: String) -> String? {
-        let scored = all.map { ($0.name, editDistance(Array($0.name.utf8), Array(name.utf8))) }
+        nearest(to: name, among: all.map(\.name))
+    }
+
+    public static func nearest(to name: String, among known: [String]) -> String? {
+        let scored = known.map { ($0, editDistance(Array($0.utf8), Array(name.utf8))) }
         guard let best = scored.min(by: { $0.1 < $1.1 }) else { return nil }
         return best.1 <= max(2, name.utf8.count / 3) ? best.0 : nil
     }
