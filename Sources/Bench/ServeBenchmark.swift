@@ -35,7 +35,10 @@ public final class ServeBenchmark {
 
     /// Runs everything; returns the exit status: 0, or 1 when a request has failed, or 130 after
     /// Ctrl-C.
-    public func run() throws(BenchError) -> Int32 {
+    ///
+    /// - Parameter takesSignals: makes SIGINT and SIGTERM end the measured run and show what has
+    ///   finished; they are taken from the whole process then.
+    public func run(takesSignals: Bool = true) throws(BenchError) -> Int32 {
         let target = try findModel()
         let tokenizer = try loadTokenizer(target)
         let prompts = try makePrompts(tokenizer)
@@ -43,7 +46,7 @@ public final class ServeBenchmark {
             configuration: configuration, modelName: target.name,
             requestIDPrefix: configuration.requestIDPrefix ?? Self.randomPrefix(),
             key: getenv("OPENAI_API_KEY").map { String(cString: $0) })
-        takeSignals()
+        if takesSignals { takeSignals() }
         try checkReady(prompts[0], messages)
         try warmUp(prompts[0], messages)
         let runner = try measure(prompts, messages)

@@ -112,7 +112,8 @@ public enum BenchOptionTable {
             help: "Percentiles, with commas between them."),
         .init(
             "goodput", .list, here,
-            help: "ttft|tpot|e2el:MILLISECONDS ...: also report requests a second that meet all."),
+            help: "NAME:MILLISECONDS ... of ttft, tpot, e2el: also report requests a second that "
+                + "meet all."),
         .init("save-result", .flag, here, default: "false", help: "Write a JSON file."),
         .init(
             "save-detailed", .flag, here, default: "false",
