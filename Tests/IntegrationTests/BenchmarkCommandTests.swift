@@ -43,4 +43,32 @@ import Testing
         #expect(Self.value("Failed requests:", result.output) == "20")
         #expect(result.output.contains("Connection refused"))
     }
+
+    @Test func ctrlCShowsWhatHasFinished() throws {
+        let cell = try RunningCell()
+        let process = Process()
+        process.executableURL = RunningDaemon.binaries.appendingPathComponent("phalanx-bench")
+        process.arguments = [
+            "serve", "--port", "\(cell.http.port)", "--skip-tokenizer-init", "--num-prompts", "100",
+            "--random-input-len", "8", "--random-output-len", "4", "--request-rate", "0.5",
+        ]
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        var output = ""
+        let handle = pipe.fileHandleForReading
+        while case let data = handle.availableData, !data.isEmpty {
+            let hasBegun = output.contains("Maximum request concurrency: None\n")
+            output += String(decoding: data, as: UTF8.self)
+            if !hasBegun, output.contains("Maximum request concurrency: None\n") {
+                kill(process.processIdentifier, SIGINT)
+            }
+        }
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 130, "\(output)")
+        #expect(output.contains("of 100 requests ended."))
+        #expect(Self.value("Failed requests:", output) == "0")
+        #expect(output.hasSuffix(String(repeating: "=", count: 50) + "\n"))
+    }
 }

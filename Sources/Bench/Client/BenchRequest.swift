@@ -84,6 +84,10 @@ final class BenchRequest: HTTPExchange {
             let now = record.lastToken ?? Instant(nanoseconds: 0)
             events.finish { onEvent($0, at: now) }
             if record.firstToken == nil { fail("the answer has no event with choices") }
+            // Where only the end of the connection ends the body, a server that dies ends it too.
+            let isDelimited =
+                head?.fields["transfer-encoding"] != nil || head?.fields["content-length"] != nil
+            if !isDelimited, !isSatisfied { fail("the connection was closed before data: [DONE]") }
         }
         record.isEnded = true
         onDone(record)
