@@ -121,12 +121,18 @@ let package = Package(
         .target(
             name: "Bench",
             dependencies: ["Gateway", "DaemonRuntime", "Protocol", "CLinux"],
-            exclude: ["Command"],
+            exclude: ["Command", "Engine"],
+            swiftSettings: swiftSettings
+        ),
+        .target(
+            name: "EngineBench",
+            dependencies: ["EngineWorker", "DaemonRuntime", "Protocol"],
+            path: "Sources/Bench/Engine",
             swiftSettings: swiftSettings
         ),
         .executableTarget(
             name: "phalanx-bench",
-            dependencies: ["Bench", "DaemonRuntime"],
+            dependencies: ["Bench", "EngineBench", "DaemonRuntime"],
             path: "Sources/Bench/Command",
             swiftSettings: swiftSettings
         ),

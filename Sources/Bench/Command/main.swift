@@ -1,8 +1,14 @@
 internal import Bench
 internal import DaemonRuntime
+internal import EngineBench
 internal import Glibc
 
-let usage = "usage: phalanx-bench serve [--option value ...]; phalanx-bench serve --help\n"
+let usage = """
+    usage: phalanx-bench serve [--option value ...]     load on a server
+           phalanx-bench engine --model DIR [...]       one engine's steps, in this process
+           phalanx-bench serve|engine --help
+
+    """
 let arguments = Array(CommandLine.arguments.dropFirst())
 
 func complain(_ text: String, exitCode: Int32) -> Never {
@@ -15,11 +21,28 @@ if arguments.contains("--version") {
     exit(0)
 }
 if arguments.contains("--help") || arguments.contains("-h") {
-    print(arguments.first == "serve" ? BenchOptionTable.help() : usage, terminator: "")
+    switch arguments.first {
+    case "serve": print(BenchOptionTable.help(), terminator: "")
+    case "engine": print(EngineBenchmarkOptions.help, terminator: "")
+    default: print(usage, terminator: "")
+    }
     exit(0)
 }
+if arguments.first == "engine" {
+    do throws(EngineBenchmarkError) {
+        let options = try EngineBenchmarkOptions(arguments: Array(arguments.dropFirst()))
+        var benchmark = try EngineBenchmark(options)
+        StandardStreams.writeError("loaded in \(benchmark.loadSeconds) s\n")
+        try benchmark.run {
+            StandardStreams.writeOutput((options.printsJSON ? $0.json : $0.line) + "\n")
+        }
+        exit(0)
+    } catch {
+        complain(error.description, exitCode: 1)
+    }
+}
 guard arguments.first == "serve" else {
-    complain("the one benchmark is \"serve\"; \(usage)", exitCode: DaemonProcess.usageExitCode)
+    complain("what to measure? \(usage)", exitCode: DaemonProcess.usageExitCode)
 }
 do throws(BenchError) {
     let configuration = try BenchConfiguration(arguments: Array(arguments.dropFirst()))

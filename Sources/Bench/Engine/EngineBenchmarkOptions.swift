@@ -1,0 +1,104 @@
+public import EngineWorker
+
+/// What cannot be understood or done, in words for the terminal.
+public struct EngineBenchmarkError: Error, Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+}
+
+/// The command line of `phalanx-bench engine`.
+public struct EngineBenchmarkOptions: Sendable {
+    static let threadCountMax = CPUBackend.threadCountMax
+    static let batchMax = 4096
+    static let contextMax = 1 << 20
+    static let stepsMax = 1_000_000
+
+    public static let help = """
+        usage: phalanx-bench engine --model DIR [--option value ...]
+
+        Times decode and prefill steps of one engine in this process: no scheduler, no sampling,
+        no links. Prints the median of the steps, and the fastest and slowest.
+
+          --model DIR           checkpoint folder
+          --threads N           threads of the kernels (default 1)
+          --batch N,N,...       sequences of decode steps; 0: none (default 1,8,32)
+          --context N           positions before a decode step's token (default 128)
+          --prefill N,N,...     prompt lengths; 0: none (default 512)
+          --steps N             steps that count, of each kind (default 12)
+          --dtype TYPE          bfloat16 or float32 (default bfloat16)
+          --quantization w8a8   int8 at load
+          --json                one JSON object a line
+
+        """
+
+    public var model = ""
+    public var threads = 1
+    public var batches = [1, 8, 32]
+    public var prefills = [512]
+    public var context = 128
+    public var steps = 12
+    public var elementType = CPUBackend.ElementType.bfloat16
+    public var quantizesWeights = false
+    public var printsJSON = false
+
+    /// - Parameter arguments: without the program's name and the word `engine`.
+    public init(arguments: [String]) throws(EngineBenchmarkError) {
+        var rest = arguments[...]
+        while let name = rest.popFirst() {
+            if name == "--json" {
+                printsJSON = true
+                continue
+            }
+            guard let value = rest.popFirst() else {
+                throw EngineBenchmarkError("\(name) needs a value")
+            }
+            try take(name, value)
+        }
+        guard !model.isEmpty else { throw EngineBenchmarkError("--model DIR is missing") }
+    }
+
+    private mutating func take(_ name: String, _ value: String) throws(EngineBenchmarkError) {
+        switch name {
+        case "--model": model = value
+        case "--threads": threads = try Self.number(name, value, 1...Self.threadCountMax)
+        case "--batch": batches = try Self.numbers(name, value, 0...Self.batchMax)
+        case "--context": context = try Self.number(name, value, 0...Self.contextMax)
+        case "--prefill": prefills = try Self.numbers(name, value, 0...Self.contextMax)
+        case "--steps": steps = try Self.number(name, value, 1...Self.stepsMax)
+        case "--dtype":
+            switch value {
+            case "bfloat16": elementType = .bfloat16
+            case "float32": elementType = .float32
+            default: throw EngineBenchmarkError("--dtype \(value): bfloat16 or float32")
+            }
+        case "--quantization":
+            guard value == "w8a8" else {
+                throw EngineBenchmarkError("--quantization \(value): only w8a8, made at load")
+            }
+            quantizesWeights = true
+        default: throw EngineBenchmarkError("unknown option \(name)")
+        }
+    }
+
+    private static func number(
+        _ name: String, _ text: String, _ range: ClosedRange<Int>
+    ) throws(EngineBenchmarkError) -> Int {
+        guard let number = Int(text), range.contains(number) else {
+            throw EngineBenchmarkError(
+                "\(name) \(text): a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// Zeros are left out, so that `0` alone means none.
+    private static func numbers(
+        _ name: String, _ text: String, _ range: ClosedRange<Int>
+    ) throws(EngineBenchmarkError) -> [Int] {
+        var numbers: [Int] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            numbers.append(try number(name, String(part), range))
+        }
+        return numbers.filter { $0 > 0 }
+    }
+}
