@@ -1318,7 +1318,7 @@ const ProtobufCMessageDescriptor phalanx__v1__token_logprobs__descriptor =
   (ProtobufCMessageInit) phalanx__v1__token_logprobs__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__output__field_descriptors[8] =
+static const ProtobufCFieldDescriptor phalanx__v1__output__field_descriptors[9] =
 {
   {
     "request_id",
@@ -1416,8 +1416,21 @@ static const ProtobufCFieldDescriptor phalanx__v1__output__field_descriptors[8] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cached_prompt_tokens",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Output, cached_prompt_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__output__field_indices_by_name[] = {
+  8,   /* field[8] = cached_prompt_tokens */
   6,   /* field[6] = error */
   4,   /* field[4] = finish_reason */
   2,   /* field[2] = logprobs */
@@ -1430,7 +1443,7 @@ static const unsigned phalanx__v1__output__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__output__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__output__descriptor =
 {
@@ -1440,14 +1453,14 @@ const ProtobufCMessageDescriptor phalanx__v1__output__descriptor =
   "Phalanx__V1__Output",
   "phalanx.v1",
   sizeof(Phalanx__V1__Output),
-  8,
+  9,
   phalanx__v1__output__field_descriptors,
   phalanx__v1__output__field_indices_by_name,
   1,  phalanx__v1__output__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__output__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[10] =
+static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[12] =
 {
   {
     "dp_rank",
@@ -1569,6 +1582,30 @@ static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "prefix_cache_queries",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, prefix_cache_queries),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prefix_cache_hits",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, prefix_cache_hits),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__rank_load__field_indices_by_name[] = {
   0,   /* field[0] = dp_rank */
@@ -1577,6 +1614,8 @@ static const unsigned phalanx__v1__rank_load__field_indices_by_name[] = {
   4,   /* field[4] = kv_cache_usage */
   3,   /* field[3] = pending_prefill_tokens */
   7,   /* field[7] = preemptions */
+  11,   /* field[11] = prefix_cache_hits */
+  10,   /* field[10] = prefix_cache_queries */
   8,   /* field[8] = prompt_tokens */
   1,   /* field[1] = running */
   5,   /* field[5] = tick */
@@ -1585,7 +1624,7 @@ static const unsigned phalanx__v1__rank_load__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__rank_load__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__rank_load__descriptor =
 {
@@ -1595,7 +1634,7 @@ const ProtobufCMessageDescriptor phalanx__v1__rank_load__descriptor =
   "Phalanx__V1__RankLoad",
   "phalanx.v1",
   sizeof(Phalanx__V1__RankLoad),
-  10,
+  12,
   phalanx__v1__rank_load__field_descriptors,
   phalanx__v1__rank_load__field_indices_by_name,
   1,  phalanx__v1__rank_load__number_ranges,

@@ -14,6 +14,7 @@ final class Engine {
     private var group: ViewGroup?
     private var plan = StepPlan()
     private var results: [EntryResult] = []
+    private var updates: [SequenceUpdate] = []
     private var outputs: [SequenceOutput] = []
     private var pendingPrefill = PendingPrefill()
     private var dummyTicks: UInt64 = 0
@@ -159,7 +160,8 @@ final class Engine {
                 sampler.sample(
                     plan: plan, logits: UnsafeBufferPointer(logits.values), scheduler: scheduler,
                     into: &results)
-                finish(scheduler.complete(plan, results: results))
+                scheduler.complete(plan, results: results, into: &updates)
+                finishStep()
             }
             emitLoadIfDue(decision)
         } catch {
@@ -191,10 +193,11 @@ final class Engine {
         }
     }
 
-    private func finish(_ updates: [SequenceUpdate]) {
+    private func finishStep() {
         outputs.removeAll(keepingCapacity: true)
         for entry in plan.entries where !entry.isDecode {
-            pendingPrefill.onComputed(entry.sequence, tokens: entry.rowCount)
+            pendingPrefill.onComputed(
+                entry.sequence, through: entry.firstPosition + entry.rowCount)
         }
         for update in updates {
             let scheduled = scheduledAt.removeValue(forKey: update.sequence)
@@ -207,8 +210,9 @@ final class Engine {
     }
 
     private func noteFirstSchedule(at now: Instant) {
-        // A sequence that decodes has been in a plan before.
-        for entry in plan.entries where !entry.isDecode && entry.firstPosition == 0 {
+        // A sequence that decodes has been in a plan before; one that goes on with its prompt is
+        // noted until its first output.
+        for entry in plan.entries where !entry.isDecode {
             if scheduledAt[entry.sequence] == nil { scheduledAt[entry.sequence] = now }
         }
     }
@@ -245,6 +249,8 @@ final class Engine {
         load.dummyTicks = dummyTicks
         load.preemptions = UInt64(statistics.preemptionsTotal)
         load.promptTokens = UInt64(statistics.promptTokensTotal)
+        load.prefixCacheQueries = UInt64(statistics.prefixQueriesTotal)
+        load.prefixCacheHits = UInt64(statistics.prefixHitsTotal)
         load.generationTokens = UInt64(statistics.generationTokensTotal)
         return load
     }
@@ -255,6 +261,7 @@ extension SequenceOutput {
         self.init(
             sequence: update.sequence,
             scheduled: scheduled,
+            cachedPromptTokens: update.cachedPromptTokens,
             tokenIDs: update.token.map { [$0.tokenID] } ?? [],
             logprobs: update.token?.logprobs.map { [$0] } ?? [],
             promptLogprobs: update.promptLogprobs ?? [],

@@ -22,6 +22,7 @@ extension EngineConfiguration {
             blockCountOverride: options.integer("num-gpu-blocks-override"),
             cacheBytes: options.requiredInteger("kv-cache-memory-bytes"),
             chunkedPrefill: options.flag("enable-chunked-prefill"),
+            prefixCaching: options.flag("enable-prefix-caching"),
             priorityScheduling: options.text("scheduling-policy") == "priority",
             syncInterval: options.requiredInteger("data-parallel-sync-interval"),
             exchangeTimeout: .milliseconds(options.requiredInteger("exchange-timeout")),

@@ -36,6 +36,7 @@ enum EngineLoader {
                 blockCount: blockCount,
                 blockSize: configuration.blockSize,
                 chunkedPrefill: configuration.chunkedPrefill,
+                prefixCaching: configuration.prefixCaching,
                 policy: configuration.priorityScheduling ? .priority : .firstComeFirstServed,
                 eosTokenIDs: config.endTokenIDs,
                 vocabularyCount: config.vocabularySize)

@@ -39,6 +39,8 @@ struct SequenceOutput: Sendable {
     let sequence: SequenceID
     /// When it first entered a plan; with its first output (and, after a preemption, once more).
     let scheduled: Instant?
+    /// Of its prompt, found in the prefix cache.
+    let cachedPromptTokens: Int
     let tokenIDs: [Int32]
     let logprobs: [TokenLogprobs]
     let promptLogprobs: [TokenLogprobs]
@@ -60,6 +62,7 @@ struct EngineConfiguration: Sendable {
     let blockCountOverride: Int?
     let cacheBytes: Int
     let chunkedPrefill: Bool
+    let prefixCaching: Bool
     let priorityScheduling: Bool
     let syncInterval: Int
     let exchangeTimeout: Interval

@@ -90,7 +90,8 @@ extension EngineWorkerService {
                 finishReason: output.finishReason,
                 stopTokenID: output.stopTokenID,
                 error: output.error,
-                queued: isFirst ? (output.scheduled ?? now) - owner.arrived : .zero)
+                queued: isFirst ? (output.scheduled ?? now) - owner.arrived : .zero,
+                cachedPromptTokens: isFirst ? UInt32(output.cachedPromptTokens) : 0)
             if output.finishReason != nil { sessions.remove(output.sequence) }
             if let index = batches.firstIndex(where: { $0.identity == owner.identity }) {
                 batches[index].outputs.append(answer)

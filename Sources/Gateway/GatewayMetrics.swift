@@ -28,6 +28,8 @@ final class GatewayMetrics {
         let preemptions: MetricsRegistry.SeriesID
         let promptTokens: MetricsRegistry.SeriesID
         let generationTokens: MetricsRegistry.SeriesID
+        let prefixQueries: MetricsRegistry.SeriesID
+        let prefixHits: MetricsRegistry.SeriesID
         let ticks: MetricsRegistry.SeriesID
         let dummyTicks: MetricsRegistry.SeriesID
         let queueTime: MetricsRegistry.SeriesID
@@ -77,6 +79,8 @@ final class GatewayMetrics {
         registry.set(series.preemptions, Double(load.preemptions))
         registry.set(series.promptTokens, Double(load.promptTokens))
         registry.set(series.generationTokens, Double(load.generationTokens))
+        registry.set(series.prefixQueries, Double(load.prefixCacheQueries))
+        registry.set(series.prefixHits, Double(load.prefixCacheHits))
         registry.set(series.ticks, Double(load.tick))
         registry.set(series.dummyTicks, Double(load.dummyTicks))
     }
@@ -138,8 +142,14 @@ final class GatewayMetrics {
             waiting: make("vllm:num_requests_waiting", .gauge, "Sequences that wait."),
             cacheUsage: make("vllm:kv_cache_usage_perc", .gauge, "Used part of the KV cache, 0-1."),
             preemptions: make("vllm:num_preemptions_total", .counter, "Preemptions."),
-            promptTokens: make("vllm:prompt_tokens_total", .counter, "Prompt tokens computed."),
+            promptTokens: make(
+                "vllm:prompt_tokens_total", .counter, "Prompt tokens computed or found cached."),
             generationTokens: make("vllm:generation_tokens_total", .counter, "Tokens generated."),
+            prefixQueries: make(
+                "vllm:prefix_cache_queries_total", .counter,
+                "Tokens looked up in the prefix cache."),
+            prefixHits: make(
+                "vllm:prefix_cache_hits_total", .counter, "Tokens found in the prefix cache."),
             ticks: make("phalanx:ticks_total", .counter, "Lock-step ticks of the current view."),
             dummyTicks: make("phalanx:dummy_ticks_total", .counter, "Ticks without tokens here."),
             queueTime: make(

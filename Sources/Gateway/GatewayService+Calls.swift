@@ -119,7 +119,8 @@ extension GatewayService {
                 created: MonotonicClock.wallMicroseconds() / 1_000_000,
                 model: model.defaults.servedModelNames[0]),
             choices: choices,
-            arrived: MonotonicClock.now())
+            arrived: MonotonicClock.now(),
+            tellsCachedTokens: options.flag("enable-prompt-tokens-details"))
     }
 
     /// Sixteen digits.

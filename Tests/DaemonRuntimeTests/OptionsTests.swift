@@ -77,7 +77,6 @@ import Testing
         (["--gpu-memory-utilization", "nan"], ["is not in"]),
         (["--log-level", "loud"], ["none of error, warning, notice, info, debug"]),
         (["--dtype", "bfloat16"], ["dtype", "computes in float32"]),
-        (["--enable-prefix-caching"], ["prefix caching is not supported"]),
         (["--enable-expert-parallel=maybe"], ["is not true or false"]),
         (["--no-port"], ["unknown option"]),
         (["--lease", "500"], ["no option of phalanx-gateway"]),

@@ -78,8 +78,8 @@ enum ControlFrames {
         message: envelope(
             .heartbeat(
                 Heartbeat(stage: .loading, percent: 42, load: load, tickAge: .milliseconds(250)))),
-        hex: "080111887766554433221118092081048201250802102a1a1c08011002180320a01f2d00"
-            + "00003f300638074008480950808080802020fa01")
+        hex: "0801118877665544332211180920810482012d0802102a1a2408011002180320a01f2d00"
+            + "00003f3006380740084809508080808020588080808040604d20fa01")
 
     static let heartbeatAck = GoldenFrame(
         name: "heartbeat_ack",
@@ -109,8 +109,8 @@ enum ControlFrames {
     static let loadUpdate = GoldenFrame(
         name: "load_update",
         message: envelope(.loadUpdate([load, RankLoad()])),
-        hex: "08011188776655443322111809208104b201200a1c08011002180320a01f2d0000003f30"
-            + "063807400848095080808080200a00")
+        hex: "08011188776655443322111809208104b201280a2408011002180320a01f2d0000003f30"
+            + "06380740084809508080808020588080808040604d0a00")
 
     static let leave = GoldenFrame(
         name: "leave",
@@ -129,6 +129,8 @@ enum ControlFrames {
         load.preemptions = 8
         load.promptTokens = 9
         load.generationTokens = 1 << 33
+        load.prefixCacheQueries = 1 << 34
+        load.prefixCacheHits = 77
         return load
     }()
 

@@ -16,11 +16,11 @@ enum LeaderFrames {
     static let outputs = GoldenFrame(
         name: "outputs",
         message: LeaderMessage.outputs([first, last], load: ControlFrames.load),
-        hex: "12a7010a68090100000000000000120205061a1b080515000000bf180222070809150000"
+        hex: "12b1010a6a090100000000000000120205061a1b080515000000bf180222070809150000"
             + "80be2207080515000000bf1a1b080615000000bf18022207080915000080be2207080615"
             + "000000bf221b080715000000bf18022207080915000080be2207080715000000bf40e0c6"
-            + "5b0a1d090200000000000000120100280430013a0b646576696365206c6f7374121c0801"
-            + "1002180320a01f2d0000003f3006380740084809508080808020")
+            + "5b48200a1d090200000000000000120100280430013a0b646576696365206c6f73741224"
+            + "08011002180320a01f2d0000003f3006380740084809508080808020588080808040604d")
 
     static let rejected = GoldenFrame(
         name: "rejected",
@@ -33,7 +33,8 @@ enum LeaderFrames {
         tokenIDs: [5, 6],
         logprobs: [logprobs(5), logprobs(6)],
         promptLogprobs: [logprobs(7)],
-        queued: Interval(nanoseconds: 1_500_000))
+        queued: Interval(nanoseconds: 1_500_000),
+        cachedPromptTokens: 32)
 
     static let last = RequestOutput(
         requestID: RequestID(rawValue: 2), tokenIDs: [0], finishReason: .error, stopTokenID: 0,

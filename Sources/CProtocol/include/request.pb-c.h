@@ -195,10 +195,14 @@ struct  Phalanx__V1__Output
    * Monotonic nanoseconds of the leader, relative to the arrival of the request there.
    */
   int64_t queued_nanoseconds;
+  /*
+   * With the first output.
+   */
+  uint32_t cached_prompt_tokens;
 };
 #define PHALANX__V1__OUTPUT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__output__descriptor) \
-    , 0, 0,NULL, 0,NULL, 0,NULL, 0, 0, (char *)protobuf_c_empty_string, 0 }
+    , 0, 0,NULL, 0,NULL, 0,NULL, 0, 0, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Phalanx__V1__RankLoad
@@ -217,10 +221,15 @@ struct  Phalanx__V1__RankLoad
   uint64_t preemptions;
   uint64_t prompt_tokens;
   uint64_t generation_tokens;
+  /*
+   * Tokens looked up in the prefix cache, and found there.
+   */
+  uint64_t prefix_cache_queries;
+  uint64_t prefix_cache_hits;
 };
 #define PHALANX__V1__RANK_LOAD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__rank_load__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /*

@@ -13,7 +13,21 @@ struct ScheduledSequence: Sendable {
         case running
         /// Cancelled while in the step being executed; keeps its blocks until that step ends.
         case cancelled
+        /// Removed; nothing names it any more.
+        case ended
     }
+
+    /// What stands at a place of the table that no sequence has.
+    static let vacant = {
+        let nobody = NewSequence(
+            id: SequenceID(rawValue: .max), promptTokens: [], parameters: SamplingParameters())
+        var sequence = ScheduledSequence(nobody, key: .init(priority: 0, arrival: 0))
+        sequence.stage = .ended
+        return sequence
+    }()
+
+    /// Room for this many further tokens is made on admission; beyond, arrays double.
+    static let reserveMax = 16_384
 
     let id: SequenceID
     let key: WaitingQueue.Key
@@ -28,6 +42,12 @@ struct ScheduledSequence: Sendable {
     /// Prompt positions computed at least once.
     var promptCountedCount = 0
     var blocks = BlockTable()
+    /// Names of its first full blocks, as far as they were asked for; kept over a preemption.
+    var hashes: [BlockHash] = []
+    /// How many of its blocks, from the first on, are done with: cached, or a copy of a cached one.
+    var cachedBlockCount = 0
+    /// Prompt tokens that the prefix cache had when it was first admitted; nil before.
+    var prefixHitCount: Int?
     /// Scores of `tokens[1 ..< 1 + count]`; kept over a preemption, emptied when delivered.
     var promptLogprobs: [TokenLogprobs] = []
     /// Whether prompt logprobs are still owed.
@@ -39,7 +59,7 @@ struct ScheduledSequence: Sendable {
         self.key = key
         promptCount = new.promptTokens.count
         parameters = new.parameters
-        tokens = new.promptTokens + new.deliveredTokens
+        tokens = new.allTokens
         owesPromptLogprobs = new.parameters.promptLogprobs != nil && new.deliveredTokens.isEmpty
         if new.parameters.usesPenalties {
             var occurrences = TokenOccurrences(prompt: new.promptTokens)
@@ -71,6 +91,26 @@ struct ScheduledSequence: Sendable {
         let first = min(firstPosition + 1, promptCount)
         let end = min(firstPosition + 1 + rowCount, promptCount)
         return tokens[first..<end]
+    }
+
+    /// Makes room for what it may grow to, so that decoding allocates nothing.
+    mutating func reserve(limits: SchedulerLimits) {
+        let left = max(0, Int(parameters.maxTokens) - outputCount)
+        let further = min(left, limits.maxModelLength - tokens.count, Self.reserveMax)
+        let count = tokens.count + max(0, further)
+        let blockCount = (count + limits.blockSize - 1) / limits.blockSize
+        tokens.reserveCapacity(count)
+        blocks.reserve(blockCount)
+        if limits.prefixCaching { hashes.reserveCapacity(blockCount) }
+    }
+
+    /// Makes sure that the name of block `index`, whose tokens are all known, is in ``hashes``.
+    mutating func hashBlocks(upTo index: Int, root: BlockHash, blockSize: Int) {
+        while hashes.count <= index {
+            let first = hashes.count * blockSize
+            let next = (hashes.last ?? root).next(tokens: tokens[first..<(first + blockSize)])
+            hashes.append(next)
+        }
     }
 
     mutating func append(_ tokenID: Int32) {

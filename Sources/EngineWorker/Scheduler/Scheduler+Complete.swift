@@ -6,46 +6,57 @@ extension Scheduler {
     /// - Parameters:
     ///   - plan: as written by ``schedule(into:allowPrefill:)``, without a schedule since.
     ///   - results: one an entry, in the same order; those of cancelled sequences are ignored.
+    ///   - updates: emptied first.
     public mutating func complete(
         _ plan: borrowing StepPlan,
-        results: [EntryResult]
-    ) -> [SequenceUpdate] {
+        results: [EntryResult],
+        into updates: inout [SequenceUpdate]
+    ) {
         let entries = plan.entries
         precondition(
             results.count == entries.count, "\(results.count) results, \(entries.count) entries")
         precondition(stepInProgress == !plan.isDummy, "the plan is not the step in progress")
-        var updates: [SequenceUpdate] = []
-        updates.reserveCapacity(entries.count)
+        updates.removeAll(keepingCapacity: true)
         var someFinished = false
-        for (entry, result) in zip(entries, results) {
-            precondition(
-                sequence(entry.sequence).isInStep, "sequence \(entry.sequence) is not in the step")
-            sequences.update(entry.sequence) { $0.isInStep = false }
-            guard sequence(entry.sequence).stage == .running else { continue }
-            guard let update = apply(result, of: entry) else { continue }
-            updates.append(update)
+        for index in entries.indices {
+            let place = leaveStep(entries[index], index: index)
+            guard sequences[place].stage == .running else { continue }
+            guard let update = apply(results[index], of: entries[index], at: place) else {
+                continue
+            }
             if update.finish != nil {
-                remove(entry.sequence)
+                remove(at: place)
                 someFinished = true
             }
+            updates.append(update)
         }
-        if someFinished { running.removeAll { !sequences.contains($0) } }
+        // No sequence takes a place between the removals and this.
+        if someFinished { running.removeAll { sequences[$0].stage == .ended } }
         endStep()
-        return updates
     }
 
     /// Forgets a step that failed: nothing of it counts as computed, and its rows are scheduled
     /// again. (What it wrote into the KV cache is overwritten then.)
     public mutating func abandon(_ plan: borrowing StepPlan) {
         precondition(stepInProgress == !plan.isDummy, "the plan is not the step in progress")
-        for entry in plan.entries {
-            sequences.update(entry.sequence) { $0.isInStep = false }
-        }
+        let entries = plan.entries
+        for index in entries.indices { _ = leaveStep(entries[index], index: index) }
         endStep()
     }
 
+    /// The place of an entry's sequence, which is in the step no more.
+    @inline(__always)
+    private mutating func leaveStep(_ entry: StepPlan.Entry, index: Int) -> Int {
+        let place = stepPlaces[index]
+        precondition(
+            sequences[place].isInStep && sequences[place].id == entry.sequence,
+            "sequence \(entry.sequence) is not in the step")
+        sequences[place].isInStep = false
+        return place
+    }
+
     private mutating func endStep() {
-        for id in cancelledInStep { remove(id) }
+        for place in cancelledInStep { remove(at: place) }
         cancelledInStep.removeAll(keepingCapacity: true)
         stepInProgress = false
     }
@@ -53,117 +64,110 @@ extension Scheduler {
     /// The update of one running sequence; nil where nothing is new for its reader.
     private mutating func apply(
         _ result: EntryResult,
-        of entry: StepPlan.Entry
+        of entry: StepPlan.Entry,
+        at place: Int
     ) -> SequenceUpdate? {
-        let id = entry.sequence
-        // No copy of the record may live here: appending a token would copy all tokens.
-        let known = sequence(id).computedCount
+        let known = sequences[place].computedCount
         precondition(
             known == entry.firstPosition,
-            "sequence \(id) has \(known) positions, not \(entry.firstPosition)")
+            "sequence \(entry.sequence) has \(known) positions, not \(entry.firstPosition)")
         let computedCount = entry.firstPosition + entry.rowCount
-        sequences.update(id) { $0.computedCount = computedCount }
-        countPrompt(id, computedCount: computedCount)
-        collectPromptLogprobs(id, result: result, entry: entry)
+        sequences[place].computedCount = computedCount
+        countPrompt(place, computedCount: computedCount)
+        collectPromptLogprobs(place, result: result, entry: entry)
 
         if case .failed(let error) = result.outcome {
+            // What made it fail may be in its part of the KV cache.
+            pool.forget(sequences[place].blocks)
             let finish = SequenceUpdate.Finish(reason: .error, error: error)
-            return SequenceUpdate(sequence: id, token: nil, promptLogprobs: nil, finish: finish)
+            return update(of: place, token: nil, promptLogprobs: nil, finish: finish)
         }
-        let promptLogprobs = takePromptLogprobs(id, computedCount: computedCount)
+        cacheFullBlocks(place, computedCount: computedCount)
+        let promptLogprobs = takePromptLogprobs(place, computedCount: computedCount)
         switch result.outcome {
         case .sampled(let token):
-            precondition(entry.samples, "a token for an entry of \(id) that does not sample")
-            sequences.update(id) { $0.append(token.tokenID) }
+            precondition(
+                entry.samples, "a token for an entry of \(entry.sequence) that does not sample")
+            sequences[place].append(token.tokenID)
             counters.generationTokensTotal += 1
-            let finish = sequence(id).finishAfterLastToken(limits: limits)
-            return SequenceUpdate(
-                sequence: id, token: token, promptLogprobs: promptLogprobs, finish: finish)
+            let finish = sequences[place].finishAfterLastToken(limits: limits)
+            return update(
+                of: place, token: token, promptLogprobs: promptLogprobs, finish: finish)
         case .notSampled, .failed:
-            precondition(!entry.samples, "no token for an entry of \(id) that samples")
+            precondition(
+                !entry.samples, "no token for an entry of \(entry.sequence) that samples")
             // max_tokens 0: the prompt's scores are all that was asked for.
-            let sequence = sequence(id)
-            let isDone = sequence.parameters.maxTokens == 0 && sequence.remainingCount == 0
+            let wantsNoToken = sequences[place].parameters.maxTokens == 0
+            let isDone = wantsNoToken && sequences[place].remainingCount == 0
             guard isDone || promptLogprobs != nil else { return nil }
             let finish = isDone ? SequenceUpdate.Finish(reason: .length) : nil
-            return SequenceUpdate(
-                sequence: id, token: nil, promptLogprobs: promptLogprobs, finish: finish)
+            return update(of: place, token: nil, promptLogprobs: promptLogprobs, finish: finish)
         }
     }
 
-    private mutating func countPrompt(_ id: SequenceID, computedCount: Int) {
-        let sequence = sequence(id)
-        let counted = min(computedCount, sequence.promptCount)
-        guard counted > sequence.promptCountedCount else { return }
-        counters.promptTokensTotal += counted - sequence.promptCountedCount
-        sequences.update(id) { $0.promptCountedCount = counted }
+    private func update(
+        of place: Int, token: SampledToken?, promptLogprobs: [TokenLogprobs]?,
+        finish: SequenceUpdate.Finish?
+    ) -> SequenceUpdate {
+        SequenceUpdate(
+            sequence: sequences[place].id, token: token, promptLogprobs: promptLogprobs,
+            finish: finish, cachedPromptTokens: sequences[place].prefixHitCount ?? 0)
+    }
+
+    /// Lets others find the blocks that this step has filled.
+    @inline(__always)
+    private mutating func cacheFullBlocks(_ place: Int, computedCount: Int) {
+        guard limits.prefixCaching else { return }
+        let fullCount = computedCount / limits.blockSize
+        while sequences[place].cachedBlockCount < fullCount {
+            let index = sequences[place].cachedBlockCount
+            sequences[place].hashBlocks(
+                upTo: index, root: rootHash, blockSize: limits.blockSize)
+            pool.cache(
+                sequences[place].blocks.blocks[index], as: sequences[place].hashes[index])
+            sequences[place].cachedBlockCount = index + 1
+        }
+    }
+
+    @inline(__always)
+    private mutating func countPrompt(_ place: Int, computedCount: Int) {
+        let counted = min(computedCount, sequences[place].promptCount)
+        let before = sequences[place].promptCountedCount
+        guard counted > before else { return }
+        counters.promptTokensTotal += counted - before
+        sequences[place].promptCountedCount = counted
     }
 
     /// Appends the scores that are not collected yet; a recomputed row's are dropped.
     private mutating func collectPromptLogprobs(
-        _ id: SequenceID,
+        _ place: Int,
         result: EntryResult,
         entry: StepPlan.Entry
     ) {
-        guard sequence(id).owesPromptLogprobs else { return }
-        let known = sequence(id).promptLogprobs.count
+        guard sequences[place].owesPromptLogprobs else { return }
+        let known = sequences[place].promptLogprobs.count
         guard entry.firstPosition + result.promptLogprobs.count > known else { return }
         precondition(
             entry.firstPosition <= known, "prompt scores \(known) ..< \(entry.firstPosition) lack")
         let new = result.promptLogprobs.dropFirst(known - entry.firstPosition)
-        sequences.update(id) { $0.promptLogprobs.append(contentsOf: new) }
+        sequences[place].promptLogprobs.append(contentsOf: new)
     }
 
     /// The prompt's scores, once: when its last position is computed.
     private mutating func takePromptLogprobs(
-        _ id: SequenceID,
+        _ place: Int,
         computedCount: Int
     ) -> [TokenLogprobs]? {
-        let sequence = sequence(id)
-        guard sequence.owesPromptLogprobs, computedCount >= sequence.promptCount else {
+        let promptCount = sequences[place].promptCount
+        guard sequences[place].owesPromptLogprobs, computedCount >= promptCount else {
             return nil
         }
+        var scores: [TokenLogprobs] = []
+        swap(&scores, &sequences[place].promptLogprobs)
         precondition(
-            sequence.promptLogprobs.count == sequence.promptCount - 1,
-            "\(sequence.promptLogprobs.count) scores of \(sequence.promptCount) prompt tokens")
-        sequences.update(id) { $0.owesPromptLogprobs = false }
-        sequences.update(id) { $0.promptLogprobs = [] }
-        return sequence.promptLogprobs
-    }
-
-    /// Checks the block pool against all block tables, and the queues against each other.
-    ///
-    /// Tests call it after every operation, the worker when it is idle. A disagreement of the
-    /// queues traps; one of the pool is thrown, with the block.
-    public func checkInvariants() throws(BlockPoolInvariantError) {
-        waiting.checkInvariants()
-        let holders = running + cancelledInStep
-        precondition(
-            holders.count + waiting.count == sequences.count,
-            "\(holders.count) + \(waiting.count) places for \(sequences.count) sequences")
-        precondition(
-            running.count <= limits.maxSequencesRunning, "\(running.count) sequences run")
-        for id in waiting.sequences {
-            let sequence = sequence(id)
-            precondition(sequence.stage == .waiting, "waiting \(id) is \(sequence.stage)")
-            precondition(sequence.blocks.blocks.isEmpty, "waiting \(id) owns blocks")
-            precondition(!sequence.isInStep, "waiting \(id) is in the step")
-        }
-        for (index, id) in running.enumerated() {
-            let sequence = sequence(id)
-            precondition(sequence.stage == .running, "running \(id) is \(sequence.stage)")
-            precondition(sequence.remainingCount >= 1, "running \(id) has nothing to compute")
-            let needed = pool.blocksNeeded(positionCount: sequence.tokens.count - 1)
-            precondition(
-                sequence.blocks.blocks.count >= needed, "running \(id) lacks blocks of \(needed)")
-            if index > 0 {
-                let better = self.sequence(running[index - 1])
-                precondition(better.key < sequence.key, "running \(id) is before its better")
-            }
-        }
-        for id in cancelledInStep {
-            precondition(sequence(id).stage == .cancelled, "\(id) is not cancelled")
-        }
-        try pool.checkInvariants(tables: holders.map { sequence($0).blocks })
+            scores.count == promptCount - 1,
+            "\(scores.count) scores of \(promptCount) prompt tokens")
+        sequences[place].owesPromptLogprobs = false
+        return scores
     }
 }

@@ -8,6 +8,7 @@ extension Scheduler {
     public mutating func schedule(into plan: inout StepPlan, allowPrefill: Bool) {
         precondition(!stepInProgress, "the step before this one is not completed")
         plan.removeAll()
+        stepPlaces.removeAll(keepingCapacity: true)
         var budget = StepBudget(
             rows: limits.maxBatchedTokens, logitRows: limits.maxLogitRows)
         let preempted = scheduleDecodes(into: &plan, budget: &budget)
@@ -25,102 +26,146 @@ extension Scheduler {
         var preempted = false
         var index = 0
         while index < running.count {
-            let id = running[index]
+            let place = running[index]
             index += 1
-            let sequence = sequence(id)
-            guard sequence.isDecoding else { continue }
-            var extended = extend(id, positionCount: sequence.tokens.count)
+            guard sequences[place].isDecoding else { continue }
+            var extended = extend(place)
             // Victims come from the end, so none of them is in the plan already.
             while !extended && running.count > index {
                 preemptLast()
                 preempted = true
-                extended = extend(id, positionCount: sequence.tokens.count)
+                extended = extend(place)
             }
             guard extended else {
-                precondition(index > 1, "sequence \(id) does not fit alone: \(pool.usage)")
+                precondition(
+                    index > 1, "sequence \(sequences[place].id) does not fit alone: \(pool.usage)")
                 preemptLast()
                 return true
             }
-            append(id, rowCount: 1, to: &plan, budget: &budget)
+            append(place, rowCount: 1, isDecode: true, to: &plan, budget: &budget)
         }
         return preempted
     }
 
+    /// Takes the blocks that all known tokens need; false, and nothing taken, if too few.
+    @inline(__always)
+    private mutating func extend(_ place: Int) -> Bool {
+        let count = sequences[place].tokens.count
+        if count <= sequences[place].blocks.blocks.count * limits.blockSize { return true }
+        return pool.extend(&sequences[place].blocks, positionCount: count)
+    }
+
     private mutating func scheduleChunks(into plan: inout StepPlan, budget: inout StepBudget) {
-        for id in running {
+        for place in running {
             guard !budget.isSpent else { return }
-            let sequence = sequence(id)
-            guard !sequence.isInStep else { continue }
-            let rowCount = chunkRowCount(of: sequence, budget: budget)
+            guard !sequences[place].isInStep else { continue }
+            let remaining = sequences[place].remainingCount
+            let rowCount = chunkRowCount(of: place, remaining: remaining, budget: budget)
             guard rowCount > 0 else { return }
-            append(id, rowCount: rowCount, to: &plan, budget: &budget)
+            append(place, rowCount: rowCount, isDecode: false, to: &plan, budget: &budget)
         }
     }
 
     /// Rows of a sequence's next prefill chunk; 0 where it has to wait for a step of its own.
-    private func chunkRowCount(of sequence: ScheduledSequence, budget: StepBudget) -> Int {
-        let remaining = sequence.remainingCount
+    private func chunkRowCount(of place: Int, remaining: Int, budget: StepBudget) -> Int {
         guard limits.chunkedPrefill || remaining <= budget.rows else { return 0 }
         let rowCount = min(remaining, budget.rows)
-        let isScored = sequence.scoresPrompt(rowCount: rowCount)
+        let isScored = sequences[place].scoresPrompt(rowCount: rowCount)
         return isScored ? min(rowCount, budget.logitRows) : rowCount
     }
 
     private mutating func admit(into plan: inout StepPlan, budget: inout StepBudget) {
         while !budget.isSpent, running.count < limits.maxSequencesRunning, let id = waiting.first {
-            let sequence = sequence(id)
-            let rowCount = chunkRowCount(of: sequence, budget: budget)
-            guard rowCount > 0, extend(id, positionCount: sequence.tokens.count) else { return }
+            guard let place = sequences.place(of: id) else { preconditionFailure("no \(id)") }
+            let hitBlocks = prefixHits(of: place)
+            let hits = hitBlocks * limits.blockSize
+            let count = sequences[place].tokens.count
+            let rowCount = chunkRowCount(of: place, remaining: count - hits, budget: budget)
+            guard rowCount > 0 else { return }
+            let filled = pool.fill(
+                &sequences[place].blocks, cached: sequences[place].hashes[0..<hitBlocks],
+                positionCount: count)
+            guard filled else { return }
             waiting.remove(id)
-            sequences.update(id) { $0.stage = .running }
-            insertRunning(id, key: sequence.key)
-            append(id, rowCount: rowCount, to: &plan, budget: &budget)
+            begin(place, hitBlocks: hitBlocks)
+            append(place, rowCount: rowCount, isDecode: false, to: &plan, budget: &budget)
         }
+    }
+
+    /// Leading blocks of a waiting sequence that are cached, so that one token at least remains.
+    private mutating func prefixHits(of place: Int) -> Int {
+        guard limits.prefixCaching, !sequences[place].owesPromptLogprobs else { return 0 }
+        let blockCount = (sequences[place].tokens.count - 1) / limits.blockSize
+        var hits = 0
+        while hits < blockCount {
+            sequences[place].hashBlocks(
+                upTo: hits, root: rootHash, blockSize: limits.blockSize)
+            guard pool.isCached(sequences[place].hashes[hits]) else { break }
+            hits += 1
+        }
+        return hits
+    }
+
+    private mutating func begin(_ place: Int, hitBlocks: Int) {
+        let hits = hitBlocks * limits.blockSize
+        if sequences[place].prefixHitCount == nil {
+            sequences[place].prefixHitCount = min(hits, sequences[place].promptCount)
+            if limits.prefixCaching, !sequences[place].owesPromptLogprobs {
+                counters.prefixQueriesTotal += sequences[place].tokens.count
+                counters.prefixHitsTotal += hits
+            }
+        }
+        sequences[place].computedCount = hits
+        sequences[place].cachedBlockCount = hitBlocks
+        sequences[place].stage = .running
+        sequences[place].reserve(limits: limits)
+        insertRunning(place)
     }
 
     /// Keeps `running` best first. A newcomer belongs at or near the end.
-    private mutating func insertRunning(_ id: SequenceID, key: WaitingQueue.Key) {
-        var place = running.count
-        while place > 0, key < sequence(running[place - 1]).key { place -= 1 }
-        running.insert(id, at: place)
+    private mutating func insertRunning(_ place: Int) {
+        let key = sequences[place].key
+        var index = running.count
+        while index > 0, key < sequences[running[index - 1]].key { index -= 1 }
+        running.insert(place, at: index)
     }
 
     private mutating func preemptLast() {
-        let id = running.removeLast()
-        guard var blocks = sequences[id]?.blocks, let key = sequences[id]?.key else {
-            preconditionFailure("no sequence \(id)")
-        }
-        precondition(sequences[id]?.isInStep == false, "sequence \(id) is in the plan")
-        pool.release(&blocks)
-        sequences.update(id) { $0.blocks = blocks }
-        sequences.update(id) { $0.computedCount = 0 }
-        sequences.update(id) { $0.stage = .waiting }
-        waiting.insert(id, key: key)
+        let place = running.removeLast()
+        precondition(!sequences[place].isInStep, "sequence \(sequences[place].id) is in the plan")
+        pool.release(&sequences[place].blocks)
+        sequences[place].computedCount = 0
+        sequences[place].cachedBlockCount = 0
+        sequences[place].stage = .waiting
+        waiting.insert(sequences[place].id, key: sequences[place].key)
         counters.preemptionsTotal += 1
     }
 
+    @inline(__always)
     private mutating func append(
-        _ id: SequenceID,
+        _ place: Int,
         rowCount: Int,
+        isDecode: Bool,
         to plan: inout StepPlan,
         budget: inout StepBudget
     ) {
         let logitRowCount = plan.logitRows.count
-        let sequence = sequence(id)
-        let first = sequence.computedCount
+        let first = sequences[place].computedCount
         plan.append(
-            sequence: id,
-            tokens: sequence.tokens[first..<(first + rowCount)],
+            sequence: sequences[place].id,
+            tokens: sequences[place].tokens[first..<(first + rowCount)],
             firstPosition: first,
-            blocks: sequence.blocks.blocks,
+            blocks: sequences[place].blocks.blocks,
             blockSize: limits.blockSize,
-            samples: sequence.samples(afterRows: rowCount),
-            isDecode: sequence.isDecoding,
-            allLogits: sequence.scoresPrompt(rowCount: rowCount))
-        sequences.update(id) { $0.isInStep = true }
+            samples: sequences[place].samples(afterRows: rowCount),
+            isDecode: isDecode,
+            allLogits: sequences[place].scoresPrompt(rowCount: rowCount))
+        sequences[place].isInStep = true
+        stepPlaces.append(place)
         budget.rows -= rowCount
         budget.logitRows -= plan.logitRows.count - logitRowCount
-        precondition(budget.rows >= 0 && budget.logitRows >= 0, "\(budget) after \(id)")
+        precondition(
+            budget.rows >= 0 && budget.logitRows >= 0, "\(budget) after \(sequences[place].id)")
     }
 }
 

@@ -8,7 +8,8 @@ internal import Protocol
 ///
 /// A tick is ``schedule(into:allowPrefill:)``, the forward pass, ``complete(_:results:)`` (or
 /// ``abandon(_:)`` where the pass failed). In between, sequences may be submitted and cancelled.
-/// A step costs O(running + admitted), besides O(log waiting) for each admission and preemption.
+/// A step costs O(running + admitted), besides O(log waiting) for each admission and preemption,
+/// and allocates nothing while all that it does is decode.
 ///
 /// Rules, after vLLM V1's scheduler:
 /// 1. Running sequences come first, best first: a row for each that decodes, then prefill chunks
@@ -20,6 +21,9 @@ internal import Protocol
 ///    step that preempted. The first that does not fit ends admission: none overtakes.
 /// 4. Admission takes the blocks of all known tokens at once. So prefill chunks never lack a
 ///    block, and two prompts cannot each be admitted into the same free blocks.
+/// 5. With prefix caching, a block is cached when it is full and computed, and a sequence begins
+///    behind the cached blocks of its tokens, also after a preemption. One token at least is always
+///    computed, and everything that is owed prompt scores.
 ///
 /// The best running sequence is never preempted, and alone it fits (``SubmitRejection/neverFits``);
 /// so some sequence always gets further.
@@ -28,19 +32,27 @@ public struct Scheduler: Sendable {
 
     var pool: BlockPool
     var sequences = SequenceTable()
-    /// Best first, by `ScheduledSequence.key`.
-    var running: [SequenceID] = []
+    /// Places in `sequences`, best first by `ScheduledSequence.key`.
+    var running: [Int] = []
     var waiting = WaitingQueue()
-    /// Cancelled sequences that the step being executed still holds.
-    var cancelledInStep: [SequenceID] = []
+    /// Places of the sequences in the step being executed, in plan order.
+    var stepPlaces: [Int] = []
+    /// Places of cancelled sequences that the step being executed still holds.
+    var cancelledInStep: [Int] = []
     var stepInProgress = false
+    /// What the first block of each sequence is chained to.
+    let rootHash: BlockHash
     private var arrivals: UInt64 = 0
     var counters = SchedulerStatistics()
 
     public init(limits: SchedulerLimits) {
         self.limits = limits
-        pool = BlockPool(blockCount: limits.blockCount, blockSize: limits.blockSize)
+        pool = BlockPool(
+            blockCount: limits.blockCount, blockSize: limits.blockSize,
+            caches: limits.prefixCaching)
+        rootHash = BlockHash.root(blockSize: limits.blockSize)
         running.reserveCapacity(limits.maxSequencesRunning)
+        stepPlaces.reserveCapacity(limits.maxSequencesRunning)
     }
 
     public var statistics: SchedulerStatistics {
@@ -56,14 +68,14 @@ public struct Scheduler: Sendable {
 
     /// Whether a step with prefill allowed could have rows that a decode-only step has not.
     public var hasPrefillWork: Bool {
-        !waiting.isEmpty || running.contains { sequences[$0]?.isDecoding == false }
+        !waiting.isEmpty || running.contains { !sequences[$0].isDecoding }
     }
 
     // MARK: Submit and cancel
 
     /// Accepts a sequence into the waiting queue, or says why not. A reused id traps.
     public mutating func submit(_ new: NewSequence) -> SubmitAction {
-        precondition(!sequences.contains(new.id), "sequence \(new.id) exists already")
+        precondition(sequences.place(of: new.id) == nil, "sequence \(new.id) exists already")
         if let rejection = rejection(of: new) { return .rejected(rejection) }
         let priority = limits.policy == .priority ? new.priority : 0
         let key = WaitingQueue.Key(priority: priority, arrival: arrivals)
@@ -78,7 +90,7 @@ public struct Scheduler: Sendable {
             return .queueFull(limit: limits.maxSequencesWaiting)
         }
         guard !new.promptTokens.isEmpty else { return .emptyPrompt }
-        let tokens = new.promptTokens + new.deliveredTokens
+        let tokens = new.allTokens
         let maxTokens = new.parameters.maxTokens
         let left = Int(maxTokens) - new.deliveredTokens.count
         let onlyScores = maxTokens == 0 && new.parameters.promptLogprobs != nil
@@ -104,79 +116,67 @@ public struct Scheduler: Sendable {
 
     /// Ends a sequence without an update. The caller answers whoever waits for it.
     public mutating func cancel(_ id: SequenceID) -> CancelAction {
-        guard let sequence = sequences[id] else { return .unknown }
-        switch sequence.stage {
-        case .cancelled:
+        guard let place = sequences.place(of: id) else { return .unknown }
+        switch sequences[place].stage {
+        case .cancelled, .ended:
             return .unknown
         case .waiting:
             waiting.remove(id)
         case .running:
-            running.removeAll { $0 == id }
+            running.removeAll { $0 == place }
         }
         // A preempted sequence cannot be in the step, since a step ends before the next begins.
-        if sequence.isInStep {
-            sequences.update(id) { $0.stage = .cancelled }
-            cancelledInStep.append(id)
+        if sequences[place].isInStep {
+            sequences[place].stage = .cancelled
+            cancelledInStep.append(place)
             return .freedAtStepEnd
         }
-        remove(id)
+        remove(at: place)
         return .freed
     }
 
     /// Cancels everything and says what was cancelled, best first: running, then waiting.
     public mutating func abortAll() -> [SequenceID] {
-        var ended = running
-        while let id = waiting.first {
-            waiting.remove(id)
-            ended.append(id)
-            remove(id)
-        }
-        while let id = running.last {
+        var ended = running.map { sequences[$0].id }
+        for id in ended.reversed() {
             let action = cancel(id)
             precondition(action != .unknown, "running sequence \(id) is unknown")
+        }
+        while let id = waiting.first {
+            ended.append(id)
+            _ = cancel(id)
         }
         return ended
     }
 
     /// What the sampler needs for one entry; nil where its sequence was cancelled meanwhile.
     public func samplingRequest(of id: SequenceID) -> SamplingRequest? {
-        guard let sequence = sequences[id], sequence.stage == .running else { return nil }
+        guard let place = sequences.place(of: id), sequences[place].stage == .running else {
+            return nil
+        }
         return SamplingRequest(
-            parameters: sequence.parameters,
-            position: sequence.tokens.count,
-            outputCount: sequence.outputCount,
-            occurrences: sequence.occurrences)
+            parameters: sequences[place].parameters,
+            position: sequences[place].tokens.count,
+            outputCount: sequences[place].outputCount,
+            occurrences: sequences[place].occurrences)
     }
 
     /// The prompt tokens that the rows of `entry` score, one a row from the first on; empty where
     /// none is owed or the sequence was cancelled meanwhile.
     public func scoredPromptTokens(of entry: StepPlan.Entry) -> ArraySlice<Int32> {
-        guard let sequence = sequences[entry.sequence], sequence.stage == .running,
-            sequence.scoresPrompt(rowCount: entry.rowCount)
+        guard let place = sequences.place(of: entry.sequence),
+            sequences[place].stage == .running,
+            sequences[place].scoresPrompt(rowCount: entry.rowCount)
         else { return [] }
-        return sequence.scoredPromptTokens(
+        return sequences[place].scoredPromptTokens(
             firstPosition: entry.firstPosition, rowCount: entry.rowCount)
     }
 
     // MARK: Shared by the extensions
 
-    func sequence(_ id: SequenceID) -> ScheduledSequence {
-        guard let sequence = sequences[id] else { preconditionFailure("no sequence \(id)") }
-        return sequence
-    }
-
     /// Forgets a sequence and frees its blocks. It must be in neither queue.
-    mutating func remove(_ id: SequenceID) {
-        var sequence = sequences.remove(id)
-        pool.release(&sequence.blocks)
-    }
-
-    /// Takes blocks for positions `0 ..< positionCount`; false, and nothing taken, if too few.
-    mutating func extend(_ id: SequenceID, positionCount: Int) -> Bool {
-        guard var blocks = sequences[id]?.blocks else { preconditionFailure("no sequence \(id)") }
-        sequences.update(id) { $0.blocks = BlockTable() }
-        let extended = pool.extend(&blocks, positionCount: positionCount)
-        sequences.update(id) { $0.blocks = blocks }
-        return extended
+    mutating func remove(at place: Int) {
+        pool.release(&sequences[place].blocks)
+        _ = sequences.remove(at: place)
     }
 }

@@ -26,6 +26,8 @@ public struct SchedulerLimits: Hashable, Sendable {
     public let blockSize: Int
     /// Whether a prompt may be spread over several steps.
     public let chunkedPrefill: Bool
+    /// Whether full blocks are kept and found again by their content.
+    public let prefixCaching: Bool
     public let policy: Policy
     /// Token ids that end a sequence, from the tokenizer and the generation configuration.
     public let eosTokenIDs: [Int32]
@@ -44,6 +46,7 @@ public struct SchedulerLimits: Hashable, Sendable {
         blockCount: Int,
         blockSize: Int,
         chunkedPrefill: Bool = true,
+        prefixCaching: Bool = false,
         policy: Policy = .firstComeFirstServed,
         eosTokenIDs: [Int32],
         vocabularyCount: Int
@@ -83,6 +86,7 @@ public struct SchedulerLimits: Hashable, Sendable {
         self.blockCount = blockCount
         self.blockSize = blockSize
         self.chunkedPrefill = chunkedPrefill
+        self.prefixCaching = prefixCaching
         self.policy = policy
         self.eosTokenIDs = eosTokenIDs
         self.vocabularyCount = vocabularyCount

@@ -1,22 +1,25 @@
-/// Every sequence accepted and not ended, by id.
+/// Every sequence accepted and not ended.
 ///
-/// Records stand in an array and are changed in place; the dictionary only finds their place and
-/// is never iterated. (Changing a large value inside a dictionary allocates at every access.)
+/// A record stands at its place until it is removed, and is read and changed there: a copy of one
+/// would cost a dozen reference counts, and appending a token beside a copy would copy all tokens.
+/// The dictionary only finds places of ids that come from outside, and is never iterated.
 struct SequenceTable: Sendable {
-    private var records: [ScheduledSequence?] = []
+    private var records: [ScheduledSequence] = []
     private var freePlaces: [Int] = []
     private var places: [SequenceID: Int] = [:]
 
     var count: Int { places.count }
     var isEmpty: Bool { places.isEmpty }
 
-    /// A copy of the record; nil where the id is not known.
-    subscript(id: SequenceID) -> ScheduledSequence? {
-        guard let place = places[id] else { return nil }
-        return records[place]
-    }
+    /// Where the record of `id` stands; nil where the id is not known.
+    func place(of id: SequenceID) -> Int? { places[id] }
 
-    func contains(_ id: SequenceID) -> Bool { places[id] != nil }
+    /// The record at `place`, where it stands.
+    @inline(__always)
+    subscript(place: Int) -> ScheduledSequence {
+        _read { yield records[place] }
+        _modify { yield &records[place] }
+    }
 
     mutating func insert(_ sequence: ScheduledSequence) {
         precondition(places[sequence.id] == nil, "sequence \(sequence.id) exists already")
@@ -29,27 +32,12 @@ struct SequenceTable: Sendable {
         }
     }
 
-    mutating func remove(_ id: SequenceID) -> ScheduledSequence {
-        guard let place = places.removeValue(forKey: id), let sequence = records[place] else {
-            preconditionFailure("no sequence \(id)")
-        }
-        records[place] = nil
+    mutating func remove(at place: Int) -> ScheduledSequence {
+        var sequence = ScheduledSequence.vacant
+        swap(&sequence, &records[place])
+        let known = places.removeValue(forKey: sequence.id)
+        precondition(known == place, "\(sequence.id) is removed from \(place)")
         freePlaces.append(place)
         return sequence
-    }
-
-    /// Changes a record in place.
-    @inline(__always)
-    mutating func update(_ id: SequenceID, _ change: (inout ScheduledSequence) -> Void) {
-        guard let place = places[id] else { preconditionFailure("no sequence \(id)") }
-        // Written with `?`, the optional is changed where it stands.
-        records[place]?.change(change)
-    }
-}
-
-extension ScheduledSequence {
-    @inline(__always)
-    fileprivate mutating func change(_ change: (inout ScheduledSequence) -> Void) {
-        change(&self)
     }
 }

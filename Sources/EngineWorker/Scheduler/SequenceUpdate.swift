@@ -12,6 +12,11 @@ public struct NewSequence: Sendable {
     /// Lower is served first, where the policy is ``SchedulerLimits/Policy/priority``.
     public let priority: Int32
 
+    /// Prompt, then output.
+    var allTokens: [Int32] {
+        deliveredTokens.isEmpty ? promptTokens : promptTokens + deliveredTokens
+    }
+
     public init(
         id: SequenceID,
         promptTokens: [Int32],
@@ -119,6 +124,8 @@ public struct SequenceUpdate: Hashable, Sendable {
     /// and only where asked for.
     public let promptLogprobs: [TokenLogprobs]?
     public let finish: Finish?
+    /// Prompt tokens that the prefix cache had when the sequence was first admitted.
+    public let cachedPromptTokens: Int
 }
 
 /// Counters of one scheduler, for load reports and metrics.
@@ -128,9 +135,14 @@ public struct SchedulerStatistics: Hashable, Sendable {
     /// Owned part of the KV cache, 0 ... 1.
     public var kvUsage = 0.0
     public var preemptionsTotal = 0
-    /// Prompt positions computed, each once: recomputing after a preemption is not counted.
+    /// Prompt positions computed or found in the prefix cache, each once: recomputing after a
+    /// preemption is not counted.
     public var promptTokensTotal = 0
     public var generationTokensTotal = 0
+    /// Tokens of sequences that were looked up in the prefix cache, when first admitted, and how
+    /// many of them were found there.
+    public var prefixQueriesTotal = 0
+    public var prefixHitsTotal = 0
 
     public init() {}
 }

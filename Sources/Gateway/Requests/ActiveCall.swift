@@ -11,6 +11,8 @@ final class ActiveCall {
     let arrived: Instant
     private let template: ChunkTemplate
     private let role: String
+    /// `--enable-prompt-tokens-details`
+    private let tellsCachedTokens: Bool
     /// The header of the stream is out: errors can only come as events.
     var streamBegan = false
     private(set) var isEnded = false
@@ -20,8 +22,10 @@ final class ActiveCall {
         call: GenerationCall,
         identity: ResponseIdentity,
         choices: [Choice],
-        arrived: Instant
+        arrived: Instant,
+        tellsCachedTokens: Bool
     ) {
+        self.tellsCachedTokens = tellsCachedTokens
         self.exchange = exchange
         self.call = call
         self.identity = identity
@@ -33,13 +37,15 @@ final class ActiveCall {
 
     /// Tokens of all prompts (a prompt counts once, whatever `n` is) and of all choices.
     var usage: TokenUsage {
-        var prompt = 0
+        var (prompt, cached) = (0, 0)
         for (place, choice) in choices.enumerated() where place % call.count == 0 {
             prompt += choice.promptTokens.count
+            cached += choice.cachedPromptTokens
         }
         return TokenUsage(
             promptTokens: prompt,
-            completionTokens: choices.reduce(0) { $0 + $1.outputTokens.count })
+            completionTokens: choices.reduce(0) { $0 + $1.outputTokens.count },
+            cachedTokens: tellsCachedTokens ? cached : nil)
     }
 
     /// The events that a piece of one choice makes.
@@ -48,7 +54,8 @@ final class ActiveCall {
             call.continuousUsage
             ? TokenUsage(
                 promptTokens: choice.promptTokens.count,
-                completionTokens: choice.outputTokens.count) : nil
+                completionTokens: choice.outputTokens.count,
+                cachedTokens: tellsCachedTokens ? choice.cachedPromptTokens : nil) : nil
         var delta = delta
         if isFirst && call.kind == .chat {
             template.appendRole(

@@ -26,6 +26,8 @@ final class Choice {
     var firstTokenAt: Instant?
     var lastTokenAt: Instant?
     private(set) var outputTokens: [Int32] = []
+    /// Tokens of the prompt that its first rank had cached.
+    private(set) var cachedPromptTokens = 0
     /// Everything so far, for an answer that does not stream.
     private(set) var whole: ChoiceText
     private var detokenizer: IncrementalDetokenizer
@@ -101,6 +103,7 @@ final class Choice {
     private func begin(with output: RequestOutput, _ delta: inout ChoiceText) {
         if !began {
             began = true
+            cachedPromptTokens = Int(output.cachedPromptTokens)
             delta.promptTokenIDs = call.returnTokenIDs ? promptTokens : nil
             if call.echo { delta.text = promptText }
         }

@@ -42,6 +42,7 @@ extension RequestOutput {
             message.pointee.stop_token_id_plus_one = stopTokenID.map { $0 + 1 } ?? 0
             message.pointee.error = arena.string(error)
             message.pointee.queued_nanoseconds = queued.nanoseconds
+            message.pointee.cached_prompt_tokens = cachedPromptTokens
         }
     }
 
@@ -63,7 +64,8 @@ extension RequestOutput {
             stopTokenID: message.stop_token_id_plus_one > 0
                 ? message.stop_token_id_plus_one - 1 : nil,
             error: text(message.error),
-            queued: Interval(nanoseconds: message.queued_nanoseconds))
+            queued: Interval(nanoseconds: message.queued_nanoseconds),
+            cachedPromptTokens: message.cached_prompt_tokens)
     }
 }
 
@@ -81,6 +83,8 @@ extension RankLoad {
             message.pointee.preemptions = preemptions
             message.pointee.prompt_tokens = promptTokens
             message.pointee.generation_tokens = generationTokens
+            message.pointee.prefix_cache_queries = prefixCacheQueries
+            message.pointee.prefix_cache_hits = prefixCacheHits
         }
     }
 
@@ -99,6 +103,8 @@ extension RankLoad {
         preemptions = message.preemptions
         promptTokens = message.prompt_tokens
         generationTokens = message.generation_tokens
+        prefixCacheQueries = message.prefix_cache_queries
+        prefixCacheHits = message.prefix_cache_hits
     }
 }
 

@@ -79,6 +79,8 @@ public struct RequestOutput: Hashable, Sendable {
     public let error: String
     /// Time between arrival at the leader and the first step; with the first output only.
     public let queued: Interval
+    /// Of the prompt, found in the leader's prefix cache; with the first output only.
+    public let cachedPromptTokens: UInt32
 
     public init(
         requestID: RequestID,
@@ -88,7 +90,8 @@ public struct RequestOutput: Hashable, Sendable {
         finishReason: FinishReason? = nil,
         stopTokenID: Int32? = nil,
         error: String = "",
-        queued: Interval = .zero
+        queued: Interval = .zero,
+        cachedPromptTokens: UInt32 = 0
     ) {
         self.requestID = requestID
         self.tokenIDs = tokenIDs
@@ -98,6 +101,7 @@ public struct RequestOutput: Hashable, Sendable {
         self.stopTokenID = stopTokenID
         self.error = error
         self.queued = queued
+        self.cachedPromptTokens = cachedPromptTokens
     }
 }
 
@@ -115,6 +119,9 @@ public struct RankLoad: Hashable, Sendable {
     public var preemptions: UInt64 = 0
     public var promptTokens: UInt64 = 0
     public var generationTokens: UInt64 = 0
+    /// Tokens that were looked up in the prefix cache, and those that it had.
+    public var prefixCacheQueries: UInt64 = 0
+    public var prefixCacheHits: UInt64 = 0
 
     public init() {}
 }

@@ -16,13 +16,15 @@ final class EngineFixture {
 
     static func configuration(
         rank: Int = 0, worldSize: Int = 1, model: String = "tiny-random", length: Int? = 512,
-        blockCount: Int? = 64, cacheBytes: Int = 1 << 20, quantization: String? = nil
+        blockCount: Int? = 64, cacheBytes: Int = 1 << 20, quantization: String? = nil,
+        prefixCaching: Bool = false
     ) -> EngineConfiguration {
         EngineConfiguration(
             modelFolder: Fixtures.model(model), dpRank: rank, worldSize: worldSize,
             maxSequencesRunning: 8, maxSequencesWaiting: 8, maxBatchedTokens: 64,
             maxModelLength: length, blockSize: 16, blockCountOverride: blockCount,
-            cacheBytes: cacheBytes, chunkedPrefill: true, priorityScheduling: false,
+            cacheBytes: cacheBytes, chunkedPrefill: true, prefixCaching: prefixCaching,
+            priorityScheduling: false,
             syncInterval: Self.syncInterval, exchangeTimeout: .seconds(30),
             collectives: .sharedMemory, collectivesDevice: nil, elementType: "float32",
             cacheType: "auto", quantization: quantization, kernelLevel: "best", threadCount: 1)

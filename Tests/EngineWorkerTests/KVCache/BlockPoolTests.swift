@@ -46,10 +46,10 @@ import Testing
         var pool = BlockPool(blockCount: 2, blockSize: 1)
         var table = BlockTable()
         _ = pool.extend(&table, positionCount: 1)
-        #expect(throws: BlockPoolInvariantError.wrongOccurrences(block: 0, count: 2)) {
+        #expect(throws: BlockPoolInvariantError.wrongOwners(block: 0, counted: 1, found: 2)) {
             try pool.checkInvariants(tables: [table, table])
         }
-        #expect(throws: BlockPoolInvariantError.wrongOccurrences(block: 0, count: 0)) {
+        #expect(throws: BlockPoolInvariantError.wrongOwners(block: 0, counted: 1, found: 0)) {
             try pool.checkInvariants(tables: [])
         }
         let stale = table

@@ -4,15 +4,17 @@ import Testing
 
 /// A model whose logits are a hash of all tokens up to a row, read back through the paged cache.
 ///
-/// It keeps what each slot of the cache holds. A wrong token, position, slot or block table in a
-/// plan, or a block given to two sequences, changes the hash or is found as a foreign slot.
+/// It keeps what each slot of the cache holds: as in a real model, a function of all tokens up to
+/// its position. A wrong token, position, slot or block table in a plan, a block written by two
+/// sequences, or one read before it is computed, changes the hash or is found as a foreign slot.
 struct PagedFakeModel {
     static let vocabularyCount = 32
 
     struct Slot: Equatable {
-        let sequence: SequenceID
         let position: Int
         let token: Int32
+        /// Of all tokens through this one.
+        let context: UInt64
     }
 
     let blockSize: Int
@@ -26,31 +28,39 @@ struct PagedFakeModel {
     /// `[plan.logitRows.count, vocabularyCount]`
     mutating func forward(_ plan: StepPlan) -> [Float] {
         checkShape(plan)
-        for entry in plan.entries {
+        // What a step reads of earlier positions must be there before it begins.
+        let contexts = plan.entries.map { read(plan, $0, through: $0.firstPosition).last }
+        for (entry, context) in zip(plan.entries, contexts) {
+            var hash = context ?? Self.emptyHash
             for row in entry.firstRow..<(entry.firstRow + entry.rowCount) {
+                hash = Self.hash(hash, plan.tokenIDs[row])
                 memory[Int(plan.slots[row])] = Slot(
-                    sequence: entry.sequence,
-                    position: Int(plan.positions[row]),
-                    token: plan.tokenIDs[row])
+                    position: Int(plan.positions[row]), token: plan.tokenIDs[row], context: hash)
             }
         }
         let wanted = Set(plan.logitRows)
         var logits: [Float] = []
         for entry in plan.entries {
-            let table = plan.blockTables[entry.firstBlock..<(entry.firstBlock + entry.blockCount)]
-            var hash = Self.emptyHash
-            for position in 0..<(entry.firstPosition + entry.rowCount) {
-                let block = Int(table[entry.firstBlock + position / blockSize])
-                let slot = memory[block * blockSize + position % blockSize]
-                #expect(slot?.sequence == entry.sequence && slot?.position == position)
-                hash = Self.hash(hash, slot?.token ?? -1)
-                let row = entry.firstRow + position - entry.firstPosition
-                if position >= entry.firstPosition, wanted.contains(Int32(row)) {
-                    logits += Self.logits(hash)
-                }
+            let hashes = read(plan, entry, through: entry.firstPosition + entry.rowCount)
+            for (row, hash) in hashes.dropFirst(entry.firstPosition).enumerated()
+            where wanted.contains(Int32(entry.firstRow + row)) {
+                logits += Self.logits(hash)
             }
         }
         return logits
+    }
+
+    /// Hashes through positions `0 ..< end`, from the tokens in the cache.
+    private func read(_ plan: StepPlan, _ entry: StepPlan.Entry, through end: Int) -> [UInt64] {
+        let table = plan.blockTables[entry.firstBlock..<(entry.firstBlock + entry.blockCount)]
+        var hashes: [UInt64] = []
+        for position in 0..<end {
+            let block = Int(table[entry.firstBlock + position / blockSize])
+            let slot = memory[block * blockSize + position % blockSize]
+            hashes.append(Self.hash(hashes.last ?? Self.emptyHash, slot?.token ?? -1))
+            #expect(slot?.position == position && slot?.context == hashes.last)
+        }
+        return hashes
     }
 
     private func checkShape(_ plan: StepPlan) {

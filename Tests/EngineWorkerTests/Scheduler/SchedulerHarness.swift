@@ -16,6 +16,7 @@ struct SchedulerHarness {
         blocks: Int = 64,
         blockSize: Int = 4,
         chunked: Bool = true,
+        caching: Bool = false,
         policy: SchedulerLimits.Policy = .firstComeFirstServed
     ) throws {
         scheduler = Scheduler(
@@ -23,7 +24,8 @@ struct SchedulerHarness {
                 maxSequencesRunning: sequences, maxBatchedTokens: batch,
                 maxLogitRows: logitRows,
                 maxModelLength: modelLength, maxSequencesWaiting: waiting, blockCount: blocks,
-                blockSize: blockSize, chunkedPrefill: chunked, policy: policy,
+                blockSize: blockSize, chunkedPrefill: chunked, prefixCaching: caching,
+                policy: policy,
                 eosTokenIDs: [1, 2], vocabularyCount: 100))
     }
 
@@ -71,6 +73,17 @@ struct SchedulerHarness {
         let summary = schedule(allowPrefill: allowPrefill)
         complete()
         return summary
+    }
+}
+
+extension Scheduler {
+    /// The updates as a new array.
+    mutating func complete(
+        _ plan: borrowing StepPlan, results: [EntryResult]
+    ) -> [SequenceUpdate] {
+        var updates: [SequenceUpdate] = []
+        complete(plan, results: results, into: &updates)
+        return updates
     }
 }
 

@@ -10,6 +10,12 @@ import Testing
         let statistics = simulation.scheduler.statistics
         #expect(statistics.kvUsage == 0, "SEED=\(seed)")
         #expect(statistics.running == 0 && statistics.waiting == 0, "SEED=\(seed)")
+        // Every block can be had again, whether or not it is cached.
+        var pool = simulation.scheduler.pool
+        var everything = BlockTable()
+        let all = pool.blockCount * pool.blockSize
+        let taken = pool.extend(&everything, positionCount: all)
+        #expect(taken && pool.cachedCount == 0 && pool.usage == 1, "SEED=\(seed)")
         var finished = 0
         for stream in simulation.streams {
             #expect(simulation.owners[Int(stream.id.rawValue)] == nil, "no end, SEED=\(seed)")
@@ -30,12 +36,16 @@ import Testing
 
     @Test func theRandomRunsReachWhatTheyAreFor() throws {
         var (preemptions, moves, rejections, chunks) = (0, 0, 0, 0)
+        var (hits, sharings, hitAfterPreemption) = (0, 0, 0)
         for seed in 1...60 as ClosedRange<UInt64> {
             var simulation = try SchedulerSimulation(seed: seed)
             try simulation.run(operations: 150)
             preemptions += simulation.scheduler.statistics.preemptionsTotal
             moves += simulation.moveCount
             rejections += simulation.rejectedCount
+            hits += simulation.scheduler.statistics.prefixHitsTotal
+            sharings += simulation.sharingCount
+            hitAfterPreemption += simulation.resumedHitCount
             chunks +=
                 simulation.plans.flatMap(\.entries).filter { $0.firstPosition > 0 && !$0.isDecode }
                 .count
@@ -44,6 +54,9 @@ import Testing
         #expect(moves > 200, "\(moves)")
         #expect(rejections > 100, "\(rejections)")
         #expect(chunks > 500, "\(chunks)")
+        #expect(hits > 500, "\(hits)")
+        #expect(sharings > 200, "\(sharings)")
+        #expect(hitAfterPreemption > 25, "\(hitAfterPreemption)")
     }
 
     @Test(arguments: 1...10 as ClosedRange<UInt64>)

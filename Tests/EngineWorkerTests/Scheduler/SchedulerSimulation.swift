@@ -28,6 +28,13 @@ struct SchedulerSimulation {
     var plans: [StepPlan] = []
     var rejectedCount = 0
     var moveCount = 0
+    /// Steps in which two sequences had a block in common.
+    var sharingCount = 0
+    /// Sequences that were preempted, and admitted again behind cached blocks.
+    var resumedHitCount = 0
+    private var position: [SequenceID: Int] = [:]
+    /// What prompts begin with, so that some of them have blocks in common.
+    var openings: [[Int32]] = []
 
     init(seed: UInt64) throws {
         self.seed = seed
@@ -44,6 +51,7 @@ struct SchedulerSimulation {
             blockCount: random.next(in: 18...80) / blockSize + 1,
             blockSize: blockSize,
             chunkedPrefill: chunked,
+            prefixCaching: random.chance(3, of: 4),
             policy: random.chance(1, of: 2) ? .priority : .firstComeFirstServed,
             eosTokenIDs: [0, 1],
             vocabularyCount: PagedFakeModel.vocabularyCount)
@@ -52,6 +60,7 @@ struct SchedulerSimulation {
         sampler = Sampler(
             vocabularyCount: PagedFakeModel.vocabularyCount, tokenizerVocabularyCount: 30,
             eosTokenIDs: limits.eosTokenIDs)
+        openings = (0..<3).map { _ in (0..<20).map { _ in Int32(random.next(in: 0...31)) } }
         self.random = random
     }
 
@@ -94,7 +103,11 @@ struct SchedulerSimulation {
             parameters.promptLogprobs = 1
             if random.chance(1, of: 4) { (parameters.maxTokens, parameters.minTokens) = (0, 0) }
         }
-        let prompt = (0..<random.next(in: 1...24)).map { _ in Int32(random.next(in: 0...31)) }
+        var prompt = (0..<random.next(in: 1...24)).map { _ in Int32(random.next(in: 0...31)) }
+        if random.chance(1, of: 2) {
+            let opening = openings[random.next(in: 0...2)].prefix(random.next(in: 1...20))
+            prompt = Array((opening + prompt).prefix(random.next(in: 1...24)))
+        }
         let stream = Stream(
             prompt: prompt, parameters: parameters, priority: Int32(random.next(in: -1...1)),
             id: SequenceID(rawValue: 0))
@@ -154,6 +167,7 @@ struct SchedulerSimulation {
         #expect(plan.entries.count <= limits.maxSequencesRunning, "SEED=\(seed)")
         plans.append(plan)
         check()
+        note(plan)
         let logits = model.forward(plan)
         if random.chance(1, of: 6) { try submit() }
         if random.chance(1, of: 12) { try cancel() }
@@ -169,6 +183,21 @@ struct SchedulerSimulation {
         }
         for update in scheduler.complete(plan, results: results) { take(update) }
         check()
+    }
+
+    private mutating func note(_ plan: StepPlan) {
+        var seen: Set<Int32> = []
+        var shares = false
+        for entry in plan.entries {
+            let blocks = plan.blockTables[entry.firstBlock..<(entry.firstBlock + entry.blockCount)]
+            shares = shares || !seen.isDisjoint(with: blocks)
+            seen.formUnion(blocks)
+            // Only a preemption takes a sequence back, and only cached blocks not to the start.
+            let before = position[entry.sequence] ?? 0
+            if entry.firstPosition > 0, entry.firstPosition < before { resumedHitCount += 1 }
+            position[entry.sequence] = entry.firstPosition
+        }
+        if shares { sharingCount += 1 }
     }
 
     mutating func take(_ update: SequenceUpdate) {

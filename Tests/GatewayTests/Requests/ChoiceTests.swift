@@ -126,11 +126,7 @@ import Testing
             try RequestsFixture.choice(
                 call, tokenizer, prompt: index < 2 ? [5, 6, 7] : [5], index: index)
         }
-        let active = ActiveCall(
-            exchange: HTTPExchangeID(slot: 0, serial: 1), call: call,
-            identity: ResponseIdentity(
-                kind: .completion, requestID: "a", created: 0, model: "tiny"),
-            choices: choices, arrived: .init(nanoseconds: 0))
+        let active = RequestsFixture.active(call, choices)
         for (index, choice) in choices.enumerated() {
             let tokens = [Int32](repeating: 10, count: index + 1)
             _ = choice.receive(RequestsFixture.output(tokens, finish: .length))
@@ -141,13 +137,29 @@ import Testing
         #expect(answer.contains(#""completion_tokens":10"#))
     }
 
+    @Test func cachedTokensAreTheFirstOutputsAndToldWhereAskedFor() throws {
+        let call = try RequestsFixture.call(#""n":2"#, prompt: #"["a","b"]"#)
+        let choices = try (0..<4).map {
+            try RequestsFixture.choice(call, tokenizer, prompt: [5, 6, 7], index: $0)
+        }
+        for choice in choices {
+            _ = choice.receive(RequestsFixture.output([10], cached: 2))
+            // Another rank goes on with it.
+            _ = choice.receive(RequestsFixture.output([11], finish: .length, cached: 3))
+        }
+        let told = RequestsFixture.active(call, choices, tellsCachedTokens: true)
+        #expect(
+            told.usage == TokenUsage(promptTokens: 6, completionTokens: 8, cachedTokens: 4))
+        #expect(RequestsFixture.active(call, choices).usage.cachedTokens == nil)
+    }
+
     @Test func aStreamedChatBeginsWithItsRole() throws {
         let call = try APIFixtures.call(.chat, #""stream":true"#)
         let choice = try RequestsFixture.choice(call, tokenizer)
         let active = ActiveCall(
             exchange: HTTPExchangeID(slot: 0, serial: 1), call: call,
             identity: ResponseIdentity(kind: .chat, requestID: "a", created: 0, model: "tiny"),
-            choices: [choice], arrived: .init(nanoseconds: 0))
+            choices: [choice], arrived: .init(nanoseconds: 0), tellsCachedTokens: false)
         func events(_ text: String, isFirst: Bool) throws -> [String] {
             var bytes: [UInt8] = []
             let delta = choice.receive(RequestsFixture.output(try byteTokens(text)))

@@ -35,12 +35,23 @@ enum RequestsFixture {
 
     static func output(
         _ tokens: [Int32], scored prompt: [Int32] = [], logprobs: Bool = false,
-        finish: FinishReason? = nil, stopToken: Int32? = nil
+        finish: FinishReason? = nil, stopToken: Int32? = nil, cached: UInt32 = 0
     ) -> RequestOutput {
         RequestOutput(
             requestID: RequestID(rawValue: 0), tokenIDs: tokens,
             logprobs: logprobs ? tokens.map(score) : [], promptLogprobs: prompt.map(score),
-            finishReason: finish, stopTokenID: stopToken)
+            finishReason: finish, stopTokenID: stopToken, cachedPromptTokens: cached)
+    }
+
+    static func active(
+        _ call: GenerationCall, _ choices: [Choice], tellsCachedTokens: Bool = false
+    ) -> ActiveCall {
+        ActiveCall(
+            exchange: HTTPExchangeID(slot: 0, serial: 1), call: call,
+            identity: ResponseIdentity(
+                kind: .completion, requestID: "a", created: 0, model: "tiny"),
+            choices: choices, arrived: Instant(nanoseconds: 0),
+            tellsCachedTokens: tellsCachedTokens)
     }
 
     static func score(_ token: Int32) -> TokenLogprobs {

@@ -71,9 +71,8 @@ public enum OptionTable {
             "enable-chunked-prefill", .flag, .deployment, default: "true",
             help: "Long prompts are computed in pieces beside decoding sequences."),
         .init(
-            "enable-prefix-caching", .flag, .deployment, default: "false",
-            refused: ["true": "prefix caching is not supported"],
-            help: "Only --no-enable-prefix-caching is supported."),
+            "enable-prefix-caching", .flag, .deployment, default: "true",
+            help: "Prompts that begin like an earlier one reuse its part of the latent cache."),
         .init(
             "scheduling-policy", .choice(["fcfs", "priority"]), .deployment, default: "fcfs",
             help: "Order of waiting requests."),
@@ -117,6 +116,9 @@ public enum OptionTable {
         .init(
             "ssl-certfile", .text, .node([.gateway]), help: "PEM certificate chain: serves HTTPS."),
         .init("ssl-keyfile", .text, .node([.gateway]), help: "PEM key of the certificate."),
+        .init(
+            "enable-prompt-tokens-details", .flag, .node([.gateway]), default: "false",
+            help: "usage says how many tokens of the prompt were in the prefix cache."),
         .init(
             "shutdown-timeout", .integer(0...86_400), .node([.gateway, .worker]), default: "30",
             help: "Seconds that running requests may take to finish after SIGTERM."),
