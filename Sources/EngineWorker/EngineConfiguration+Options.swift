@@ -8,6 +8,7 @@ extension EngineConfiguration {
         guard let model = options.text("model") else {
             throw OptionError(description: "the coordinator names no model")
         }
+        let additional = try AdditionalConfiguration(options.requiredText("additional-config"))
         let running = options.requiredInteger("max-num-seqs")
         self.init(
             modelFolder: model,
@@ -23,6 +24,7 @@ extension EngineConfiguration {
             cacheBytes: options.requiredInteger("kv-cache-memory-bytes"),
             chunkedPrefill: options.flag("enable-chunked-prefill"),
             prefixCaching: options.flag("enable-prefix-caching"),
+            prefillFirst: additional.prefillFirst,
             priorityScheduling: options.text("scheduling-policy") == "priority",
             syncInterval: options.requiredInteger("data-parallel-sync-interval"),
             exchangeTimeout: .milliseconds(options.requiredInteger("exchange-timeout")),

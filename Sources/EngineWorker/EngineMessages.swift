@@ -63,6 +63,8 @@ struct EngineConfiguration: Sendable {
     let cacheBytes: Int
     let chunkedPrefill: Bool
     let prefixCaching: Bool
+    /// vLLM-Ascend's scheduler: prompts, whole, before decodes.
+    let prefillFirst: Bool
     let priorityScheduling: Bool
     let syncInterval: Int
     let exchangeTimeout: Interval

@@ -77,6 +77,24 @@ import Testing
         (["--gpu-memory-utilization", "nan"], ["is not in"]),
         (["--log-level", "loud"], ["none of error, warning, notice, info, debug"]),
         (["--dtype", "bfloat16"], ["dtype", "computes in float32"]),
+        (["--additional-config", "{"], ["--additional-config", "is not JSON"]),
+        (["--additional-config", "[]"], ["is not a JSON object"]),
+        (
+            ["--additional-config", #"{"torchair_graph_config":{}}"#],
+            ["unknown key \"torchair_graph_config\"", "ascend_scheduler_config"]
+        ),
+        (
+            ["--additional-config", #"{"ascend_scheduler_config":true}"#],
+            ["ascend_scheduler_config is not an object"]
+        ),
+        (
+            ["--additional-config", #"{"ascend_scheduler_config":{"enable":true}}"#],
+            ["unknown key \"ascend_scheduler_config.enable\"", "enabled"]
+        ),
+        (
+            ["--additional-config", #"{"ascend_scheduler_config":{"enabled":1}}"#],
+            ["ascend_scheduler_config.enabled is not true or false"]
+        ),
         (["--enable-expert-parallel=maybe"], ["is not true or false"]),
         (["--no-port"], ["unknown option"]),
         (["--lease", "500"], ["no option of phalanx-gateway"]),
@@ -86,6 +104,19 @@ import Testing
         (["--config", "/nowhere/at all.yaml"], ["/nowhere/at all.yaml", "cannot be read"]),
         (["--config", "/"], ["cannot be read"]),
     ]
+
+    @Test func theAscendSchedulerIsWhatItSays() throws {
+        func isOn(_ config: String) throws -> Bool {
+            let text = config == "{}" ? config : #"{"ascend_scheduler_config":\#(config)}"#
+            let options = try Self.options(["--additional-config", text]).get()
+            return try AdditionalConfiguration(options.requiredText("additional-config"))
+                .prefillFirst
+        }
+        #expect(try isOn(#"{"enabled":true}"#))
+        #expect(try isOn(#"{"enabled":true,"enable_chunked_prefill":false}"#))
+        #expect(try !isOn(#"{"enabled":true,"enable_chunked_prefill":true}"#))
+        #expect(try !isOn(#"{"enabled":false}"#) && !isOn("{}"))
+    }
 
     @Test(arguments: refusals)
     func aRefusalSaysWhatAndWhere(arguments: [String], parts: [String]) {

@@ -53,6 +53,25 @@ import Testing
         }
     }
 
+    @Test func cachedOrComputedAndWithPromptsFirst() throws {
+        let options = ["--no-enable-prefix-caching"]
+        let plain = try RunningCell(dp: 1, options: options)
+        let expected = try Self.ask(plain.http)
+        #expect(try Self.ask(plain.http) == expected)
+        #expect(try plain.metric("vllm:prefix_cache_queries_total") == 0)
+        let scheduler = #"{"ascend_scheduler_config":{"enabled":true}}"#
+        let cell = try RunningCell(
+            dp: 1,
+            options: [
+                "--additional-config", scheduler, "--max-model-len", "512",
+                "--max-num-batched-tokens", "512",
+            ])
+        for _ in 0..<2 { #expect(try Self.ask(cell.http) == expected) }
+        // 60 tokens twice; the second time all full blocks of them are there.
+        #expect(try cell.metric("vllm:prefix_cache_queries_total") == 120)
+        #expect(try cell.metric("vllm:prefix_cache_hits_total") == 48)
+    }
+
     @Test func preemptedOrNot() throws {
         let roomy = try RunningCell(dp: 1)
         let expected = try Self.ask(roomy.http)

@@ -52,14 +52,10 @@ public struct BlockPool: Sendable {
     /// Makes `table` long enough for positions `0 ..< positionCount`.
     ///
     /// All or nothing: false, and nothing taken, where the free blocks do not suffice.
-    ///
-    /// - Parameter reserve: blocks that must be free afterwards.
-    public mutating func extend(
-        _ table: inout BlockTable, positionCount: Int, reserve: Int = 0
-    ) -> Bool {
+    public mutating func extend(_ table: inout BlockTable, positionCount: Int) -> Bool {
         let missing = blocksNeeded(positionCount: positionCount) - table.blocks.count
         guard missing > 0 else { return true }
-        guard missing + reserve <= free.count else { return false }
+        guard missing <= free.count else { return false }
         for _ in 0..<missing { table.append(takeFirst()) }
         return true
     }
@@ -93,7 +89,9 @@ public struct BlockPool: Sendable {
     /// Fills an empty table with the cached blocks of `hashes`, and then with free ones as far as
     /// `positionCount` positions need.
     ///
-    /// All or nothing, as ``extend(_:positionCount:reserve:)``.
+    /// All or nothing, as ``extend(_:positionCount:)``.
+    ///
+    /// - Parameter reserve: blocks that must be free afterwards.
     public mutating func fill(
         _ table: inout BlockTable, cached hashes: ArraySlice<BlockHash>, positionCount: Int,
         reserve: Int = 0

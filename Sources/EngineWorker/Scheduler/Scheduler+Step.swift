@@ -11,8 +11,16 @@ extension Scheduler {
         stepPlaces.removeAll(keepingCapacity: true)
         var budget = StepBudget(
             rows: limits.maxBatchedTokens, logitRows: limits.maxLogitRows)
+        if limits.prefillFirst && allowPrefill {
+            scheduleChunks(into: &plan, budget: &budget)
+            admit(into: &plan, budget: &budget)
+            guard plan.isDummy else {
+                stepInProgress = true
+                return
+            }
+        }
         let preempted = scheduleDecodes(into: &plan, budget: &budget)
-        if allowPrefill {
+        if allowPrefill && !limits.prefillFirst {
             scheduleChunks(into: &plan, budget: &budget)
             if !preempted { admit(into: &plan, budget: &budget) }
         }
@@ -58,7 +66,7 @@ extension Scheduler {
     private mutating func scheduleChunks(into plan: inout StepPlan, budget: inout StepBudget) {
         for place in running {
             guard !budget.isSpent else { return }
-            guard !sequences[place].isInStep else { continue }
+            guard !sequences[place].isInStep, !sequences[place].isDecoding else { continue }
             let remaining = sequences[place].remainingCount
             let rowCount = chunkRowCount(of: place, remaining: remaining, budget: budget)
             guard rowCount > 0 else { return }
@@ -84,7 +92,7 @@ extension Scheduler {
             guard rowCount > 0 else { return }
             let filled = pool.fill(
                 &sequences[place].blocks, cached: sequences[place].hashes[0..<hitBlocks],
-                positionCount: count)
+                positionCount: count, reserve: running.isEmpty ? 0 : limits.reservedBlockCount)
             guard filled else { return }
             waiting.remove(id)
             begin(place, hitBlocks: hitBlocks)

@@ -24,6 +24,8 @@ internal import Protocol
 /// 5. With prefix caching, a block is cached when it is full and computed, and a sequence begins
 ///    behind the cached blocks of its tokens, also after a preemption. One token at least is always
 ///    computed, and everything that is owed prompt scores.
+/// 6. With `prefillFirst`, a step that can compute prompts computes nothing else, and it looks for
+///    them before it decodes.
 ///
 /// The best running sequence is never preempted, and alone it fits (``SubmitRejection/neverFits``);
 /// so some sequence always gets further.

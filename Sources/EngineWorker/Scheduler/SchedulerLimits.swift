@@ -26,6 +26,8 @@ public struct SchedulerLimits: Hashable, Sendable {
     public let blockSize: Int
     /// Whether a prompt may be spread over several steps.
     public let chunkedPrefill: Bool
+    /// Whether a step either computes prompts or decodes, prompts first (vLLM-Ascend's scheduler).
+    public let prefillFirst: Bool
     /// Whether full blocks are kept and found again by their content.
     public let prefixCaching: Bool
     public let policy: Policy
@@ -37,6 +39,10 @@ public struct SchedulerLimits: Hashable, Sendable {
     /// ``maxLogitRows`` where none is given, unless more sequences than that may run.
     public static let logitRowsDefault = 256
 
+    /// Blocks that admission leaves free where ``prefillFirst`` admits before it decodes: one of a
+    /// hundred, as in vLLM-Ascend, so that those who run are not preempted at once.
+    public var reservedBlockCount: Int { prefillFirst ? (blockCount + 99) / 100 : 0 }
+
     public init(
         maxSequencesRunning: Int,
         maxBatchedTokens: Int,
@@ -46,6 +52,7 @@ public struct SchedulerLimits: Hashable, Sendable {
         blockCount: Int,
         blockSize: Int,
         chunkedPrefill: Bool = true,
+        prefillFirst: Bool = false,
         prefixCaching: Bool = false,
         policy: Policy = .firstComeFirstServed,
         eosTokenIDs: [Int32],
@@ -86,6 +93,7 @@ public struct SchedulerLimits: Hashable, Sendable {
         self.blockCount = blockCount
         self.blockSize = blockSize
         self.chunkedPrefill = chunkedPrefill
+        self.prefillFirst = prefillFirst
         self.prefixCaching = prefixCaching
         self.policy = policy
         self.eosTokenIDs = eosTokenIDs

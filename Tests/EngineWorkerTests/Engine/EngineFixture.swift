@@ -24,6 +24,7 @@ final class EngineFixture {
             maxSequencesRunning: 8, maxSequencesWaiting: 8, maxBatchedTokens: 64,
             maxModelLength: length, blockSize: 16, blockCountOverride: blockCount,
             cacheBytes: cacheBytes, chunkedPrefill: true, prefixCaching: prefixCaching,
+            prefillFirst: false,
             priorityScheduling: false,
             syncInterval: Self.syncInterval, exchangeTimeout: .seconds(30),
             collectives: .sharedMemory, collectivesDevice: nil, elementType: "float32",

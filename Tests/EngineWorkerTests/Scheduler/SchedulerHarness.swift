@@ -16,6 +16,7 @@ struct SchedulerHarness {
         blocks: Int = 64,
         blockSize: Int = 4,
         chunked: Bool = true,
+        prefillFirst: Bool = false,
         caching: Bool = false,
         policy: SchedulerLimits.Policy = .firstComeFirstServed
     ) throws {
@@ -24,7 +25,8 @@ struct SchedulerHarness {
                 maxSequencesRunning: sequences, maxBatchedTokens: batch,
                 maxLogitRows: logitRows,
                 maxModelLength: modelLength, maxSequencesWaiting: waiting, blockCount: blocks,
-                blockSize: blockSize, chunkedPrefill: chunked, prefixCaching: caching,
+                blockSize: blockSize, chunkedPrefill: chunked, prefillFirst: prefillFirst,
+                prefixCaching: caching,
                 policy: policy,
                 eosTokenIDs: [1, 2], vocabularyCount: 100))
     }

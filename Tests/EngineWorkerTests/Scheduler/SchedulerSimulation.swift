@@ -51,6 +51,7 @@ struct SchedulerSimulation {
             blockCount: random.next(in: 18...80) / blockSize + 1,
             blockSize: blockSize,
             chunkedPrefill: chunked,
+            prefillFirst: !chunked && random.chance(1, of: 2),
             prefixCaching: random.chance(3, of: 4),
             policy: random.chance(1, of: 2) ? .priority : .firstComeFirstServed,
             eosTokenIDs: [0, 1],

@@ -27,6 +27,41 @@ import Testing
         #expect(harness.step() == "1:d 2:5 3:2")
     }
 
+    @Test func prefillFirstComputesPromptsWholeOrElseDecodes() throws {
+        var harness = try SchedulerHarness(
+            sequences: 4, batch: 10, modelLength: 10, chunked: false, prefillFirst: true)
+        harness.submit(1, prompt: 6, maxTokens: 4)
+        harness.submit(2, prompt: 5, maxTokens: 4)
+        harness.submit(3, prompt: 2, maxTokens: 4)
+        #expect(harness.step() == "1:6")
+        #expect(harness.step() == "2:5 3:2")
+        #expect(harness.step() == "1:d 2:d 3:d")
+        harness.submit(4, prompt: 1)
+        harness.submit(5, prompt: 1)
+        #expect(harness.step(allowPrefill: false) == "1:d 2:d 3:d")
+        #expect(harness.step() == "4:1")
+        // 5 waits for a place, and nobody waits for it.
+        #expect(harness.schedule() == "1:d 2:d 3:d 4:d")
+        #expect(harness.scheduler.statistics.waiting == 1)
+        harness.complete()
+        #expect(harness.step() == "5:1")
+    }
+
+    @Test func prefillFirstLeavesABlockToThoseWhoRun() throws {
+        var harness = try SchedulerHarness(
+            batch: 64, blocks: 4, chunked: false, prefillFirst: true)
+        harness.submit(1, prompt: 8, maxTokens: 2)
+        harness.submit(2, prompt: 5, maxTokens: 2)
+        // 2 would take the last two of four blocks.
+        #expect(harness.step() == "1:8")
+        #expect(harness.step() == "1:d")
+        // Alone it may have them all.
+        harness.submit(3, prompt: 13, maxTokens: 2)
+        #expect(harness.step() == "2:5")
+        #expect(harness.step() == "2:d")
+        #expect(harness.step() == "3:13")
+    }
+
     @Test func theFirstThatDoesNotFitEndsAdmission() throws {
         var harness = try SchedulerHarness(blocks: 4)
         harness.submit(1, prompt: 7, maxTokens: 2)

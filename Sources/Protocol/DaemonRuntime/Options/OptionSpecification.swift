@@ -34,6 +34,8 @@ public struct OptionSpecification: Sendable {
     public let help: String
     /// Values that vLLM knows and Phalanx refuses, with the reason.
     public let refused: [String: String]
+    /// What else may be wrong with a value of this kind, or nil.
+    private let check: (@Sendable (String) -> String?)?
 
     public init(
         _ name: String,
@@ -41,6 +43,7 @@ public struct OptionSpecification: Sendable {
         _ scope: Scope,
         default defaultValue: String? = nil,
         refused: [String: String] = [:],
+        check: (@Sendable (String) -> String?)? = nil,
         help: String
     ) {
         self.name = name
@@ -48,6 +51,7 @@ public struct OptionSpecification: Sendable {
         self.scope = scope
         self.defaultValue = defaultValue
         self.refused = refused
+        self.check = check
         self.help = help
     }
 
@@ -77,7 +81,7 @@ public struct OptionSpecification: Sendable {
         case .flag:
             return value == "true" || value == "false" ? nil : "\"\(value)\" is not true or false"
         case .text, .list:
-            return nil
+            return check?(value)
         }
     }
 }

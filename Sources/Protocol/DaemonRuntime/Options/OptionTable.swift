@@ -77,6 +77,10 @@ public enum OptionTable {
             "scheduling-policy", .choice(["fcfs", "priority"]), .deployment, default: "fcfs",
             help: "Order of waiting requests."),
         .init(
+            "additional-config", .text, .deployment, default: "{}",
+            check: AdditionalConfiguration.problem,
+            help: "JSON; of vLLM-Ascend's keys ascend_scheduler_config."),
+        .init(
             "max-logprobs", .integer(0...1024), .deployment, default: "20",
             help: "Largest logprobs that a request may ask for."),
         .init(
