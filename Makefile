@@ -4,7 +4,7 @@
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
-.PHONY: serve test sanitize build lint generate packages check-generated
+.PHONY: serve test benchmark sanitize build lint generate packages check-generated
 
 serve: packages
 	@exec python3 scripts/serve.py
@@ -17,6 +17,11 @@ test: packages check-generated
 	swift build --build-tests
 	swift test --skip-build --skip IntegrationTests
 	swift test --skip-build --filter IntegrationTests --no-parallel
+
+# The scheduler's cost in a release build; fails where it allocates or a pass takes too long.
+benchmark: packages
+	swift build -c release --product scheduler-benchmark
+	.build/release/scheduler-benchmark --check
 
 # Not part of `test`: a sanitizer needs a build of its own.
 sanitize: packages

@@ -165,10 +165,20 @@ let package = Package(
             path: "Tests/CollectivesPeer",
             swiftSettings: swiftSettings
         ),
+        // The scheduler's cost, in a process whose allocations are counted.
+        .target(
+            name: "CAllocationCounter", path: "Tests/CAllocationCounter", cSettings: cSettings),
+        .executableTarget(
+            name: "scheduler-benchmark",
+            dependencies: ["CAllocationCounter", "EngineWorker", "DaemonRuntime", "Protocol"],
+            path: "Tests/SchedulerBenchmark",
+            swiftSettings: swiftSettings
+        ),
         .testTarget(
             name: "EngineWorkerTests",
             dependencies: [
                 "EngineWorker", "DaemonRuntime", "Protocol", "CKernels", "collectives-peer",
+                "scheduler-benchmark",
             ],
             swiftSettings: swiftSettings
         ),

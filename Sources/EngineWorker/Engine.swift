@@ -38,6 +38,7 @@ final class Engine {
         self.sampler = sampler
         self.progress = progress
         self.emit = emit
+        plan.reserve(scheduler.limits)
         lockstep = LockstepStateMachine(syncInterval: UInt64(configuration.syncInterval))
     }
 

@@ -63,7 +63,7 @@ enum SHA256 {
         }
     }
 
-    /// One round of FIPS 180-4 section 6.2.2.
+    /// One block of 64 bytes: FIPS 180-4 section 6.2.2.
     ///
     /// - Parameter schedule: 64 words, of which the first 16 are the message's; overwritten.
     private static func compress(_ state: inout Digest, _ schedule: UnsafeMutablePointer<UInt32>) {
@@ -76,17 +76,37 @@ enum SHA256 {
         var (a, b, c, d) = (state[0], state[1], state[2], state[3])
         var (e, f, g, h) = (state[4], state[5], state[6], state[7])
         constants.withUnsafeBufferPointer { constants in
-            for index in 0..<64 {
-                let sum = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)
-                let choice = g ^ (e & (f ^ g))
-                let first = h &+ sum &+ choice &+ constants[index] &+ schedule[index]
-                let majority = (a & b) | (c & (a | b))
-                let second = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) &+ majority
-                (h, g, f, e) = (g, f, e, d &+ first)
-                (d, c, b, a) = (c, b, a, first &+ second)
+            // Eight rounds a turn, so that every variable is back in its place and none moves.
+            for index in stride(from: 0, to: 64, by: 8) {
+                func word(_ offset: Int) -> UInt32 {
+                    constants[index + offset] &+ schedule[index + offset]
+                }
+                round(a, b, c, &d, e, f, g, &h, word(0))
+                round(h, a, b, &c, d, e, f, &g, word(1))
+                round(g, h, a, &b, c, d, e, &f, word(2))
+                round(f, g, h, &a, b, c, d, &e, word(3))
+                round(e, f, g, &h, a, b, c, &d, word(4))
+                round(d, e, f, &g, h, a, b, &c, word(5))
+                round(c, d, e, &f, g, h, a, &b, word(6))
+                round(b, c, d, &e, f, g, h, &a, word(7))
             }
         }
         state &+= Digest(a, b, c, d, e, f, g, h)
+    }
+
+    /// The eight working variables stand in the order of the standard; `d` and `h` change, and are
+    /// `e` and `a` of the next round.
+    @inline(__always)
+    private static func round(
+        _ a: UInt32, _ b: UInt32, _ c: UInt32, _ d: inout UInt32, _ e: UInt32, _ f: UInt32,
+        _ g: UInt32, _ h: inout UInt32, _ word: UInt32
+    ) {
+        let sum = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)
+        let choice = g ^ (e & (f ^ g))
+        let majority = (a & b) | (c & (a | b))
+        let first = h &+ sum &+ choice &+ word
+        d &+= first
+        h = first &+ (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) &+ majority
     }
 
     @inline(__always)

@@ -39,6 +39,21 @@ public struct StepPlan: Sendable {
 
     public init() {}
 
+    /// Makes room for every step within `limits`, so that none has to allocate. (Sequences that
+    /// share very long prefixes may have longer block tables together; those grow once.)
+    public mutating func reserve(_ limits: SchedulerLimits) {
+        let blocksMax = (limits.maxModelLength + limits.blockSize - 1) / limits.blockSize
+        let (tables, overflow) = blocksMax.multipliedReportingOverflow(
+            by: limits.maxSequencesRunning)
+        entries.reserveCapacity(limits.maxSequencesRunning)
+        tokenIDs.reserveCapacity(limits.maxBatchedTokens)
+        positions.reserveCapacity(limits.maxBatchedTokens)
+        slots.reserveCapacity(limits.maxBatchedTokens)
+        blockTables.reserveCapacity(
+            overflow ? limits.blockCount : min(limits.blockCount, tables))
+        logitRows.reserveCapacity(limits.maxLogitRows)
+    }
+
     public var rowCount: Int { tokenIDs.count }
     public var isDummy: Bool { tokenIDs.isEmpty }
     /// Rows that belong to prefill entries.
