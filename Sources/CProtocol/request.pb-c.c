@@ -985,7 +985,7 @@ const ProtobufCMessageDescriptor phalanx__v1__open__descriptor =
   (ProtobufCMessageInit) phalanx__v1__open__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__submit__field_descriptors[6] =
+static const ProtobufCFieldDescriptor phalanx__v1__submit__field_descriptors[7] =
 {
   {
     "request_id",
@@ -1059,8 +1059,21 @@ static const ProtobufCFieldDescriptor phalanx__v1__submit__field_descriptors[6] 
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cache_salt",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Submit, cache_salt),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__submit__field_indices_by_name[] = {
+  6,   /* field[6] = cache_salt */
   5,   /* field[5] = delivered_token_ids */
   4,   /* field[4] = priority */
   2,   /* field[2] = prompt_token_ids */
@@ -1071,7 +1084,7 @@ static const unsigned phalanx__v1__submit__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__submit__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__submit__descriptor =
 {
@@ -1081,7 +1094,7 @@ const ProtobufCMessageDescriptor phalanx__v1__submit__descriptor =
   "Phalanx__V1__Submit",
   "phalanx.v1",
   sizeof(Phalanx__V1__Submit),
-  6,
+  7,
   phalanx__v1__submit__field_descriptors,
   phalanx__v1__submit__field_indices_by_name,
   1,  phalanx__v1__submit__number_ranges,

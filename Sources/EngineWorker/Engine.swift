@@ -62,7 +62,8 @@ final class Engine {
             promptTokens: request.promptTokenIDs,
             deliveredTokens: request.deliveredTokenIDs,
             parameters: request.sampling,
-            priority: request.priority)
+            priority: request.priority,
+            cacheSalt: request.cacheSalt)
         switch scheduler.submit(sequence) {
         case .accepted:
             pendingPrefill.onSubmitted(

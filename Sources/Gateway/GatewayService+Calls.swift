@@ -168,7 +168,8 @@ extension GatewayService {
             promptTokenIDs: choice.promptTokens,
             sampling: choice.sampling,
             priority: Int32(clamping: call.call.priority),
-            deliveredTokenIDs: choice.outputTokens)
+            deliveredTokenIDs: choice.outputTokens,
+            cacheSalt: call.call.cacheSalt.map { Array($0.utf8) } ?? [])
         guard links?.send(.submit(request), to: rank) == true else { return false }
         choice.machine.onSubmitted(to: rank)
         choice.parkedSince = nil

@@ -16,10 +16,10 @@ enum GatewayFrames {
     static let submit = GoldenFrame(
         name: "submit",
         message: GatewayMessage.submit(request),
-        hex: "1270091032547698badcfe10041a050001fff10722510d0000403f10281d0000003f2500"
+        hex: "127c091032547698badcfe10041a050001fff10722510d0000403f10281d0000003f2500"
             + "00803e2d0000c0bf350000c03f3d0000a03f41efcdab89674523014864500a5801620401"
             + "80e807680170067a070803150000c8c27a070804150000204082010303040528feffffff"
-            + "ffffffffff01")
+            + "ffffffffff01320207083a0674656e616e74")
 
     static let cancel = GoldenFrame(
         name: "cancel",
@@ -56,6 +56,7 @@ enum GatewayFrames {
     ) -> GenerationRequest {
         GenerationRequest(
             requestID: RequestID(rawValue: 0xFEDC_BA98_7654_3210), view: 4,
-            promptTokenIDs: tokens, sampling: sampling, priority: -2)
+            promptTokenIDs: tokens, sampling: sampling, priority: -2,
+            deliveredTokenIDs: [7, 8], cacheSalt: Array("tenant".utf8))
     }
 }

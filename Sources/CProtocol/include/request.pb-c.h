@@ -107,10 +107,14 @@ struct  Phalanx__V1__Submit
    */
   size_t n_delivered_token_ids;
   int32_t *delivered_token_ids;
+  /*
+   * Cached blocks are common to requests with the same one; 1024 bytes at most.
+   */
+  ProtobufCBinaryData cache_salt;
 };
 #define PHALANX__V1__SUBMIT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__submit__descriptor) \
-    , 0, 0, 0,NULL, NULL, 0, 0,NULL }
+    , 0, 0, 0,NULL, NULL, 0, 0,NULL, {0,NULL} }
 
 
 struct  Phalanx__V1__Cancel

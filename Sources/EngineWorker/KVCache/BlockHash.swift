@@ -7,8 +7,8 @@
 ///     hash[0] = SHA-256(root        ‖ i32(token) for each token of block 0)
 ///     hash[i] = SHA-256(hash[i - 1] ‖ i32(token) for each token of block i)
 ///
-/// `salt` is the UTF-8 of what separates requests that must not share blocks; it is empty where
-/// nothing does. Only full blocks have a hash.
+/// `salt` is the UTF-8 of the request's `cache_salt`, which keeps apart those that must not share
+/// blocks; it is empty where a request has none. Only full blocks have a hash.
 ///
 /// Why SHA-256: a block is handed to whoever has its hash, so whoever could make another prompt
 /// with the hash of a known one (a public system prompt) could have his KV cache read by others.
@@ -23,12 +23,12 @@ public struct BlockHash: Hashable, Sendable {
     private init(_ words: SHA256.Digest) { self.words = words }
 
     /// What the first block of a sequence is chained to.
-    public static func root(blockSize: Int, salt: String = "") -> BlockHash {
+    public static func root(blockSize: Int, salt: [UInt8] = []) -> BlockHash {
         var bytes = Array("phalanx-kv-block-v1\n".utf8)
         for shift in stride(from: 0, to: 32, by: 8) {
             bytes.append(UInt8(truncatingIfNeeded: blockSize >> shift))
         }
-        bytes += BlockHash(SHA256.digest(Array(salt.utf8))).bytes
+        bytes += BlockHash(SHA256.digest(salt)).bytes
         return BlockHash(SHA256.digest(bytes))
     }
 

@@ -21,7 +21,8 @@ struct ScheduledSequence: Sendable {
     static let vacant = {
         let nobody = NewSequence(
             id: SequenceID(rawValue: .max), promptTokens: [], parameters: SamplingParameters())
-        var sequence = ScheduledSequence(nobody, key: .init(priority: 0, arrival: 0))
+        var sequence = ScheduledSequence(
+            nobody, key: .init(priority: 0, arrival: 0), rootHash: .root(blockSize: 0))
         sequence.stage = .ended
         return sequence
     }()
@@ -42,6 +43,8 @@ struct ScheduledSequence: Sendable {
     /// Prompt positions computed at least once.
     var promptCountedCount = 0
     var blocks = BlockTable()
+    /// What its first block's name is chained to.
+    let rootHash: BlockHash
     /// Names of its first full blocks, as far as they were asked for; kept over a preemption.
     var hashes: [BlockHash] = []
     /// How many of its blocks, from the first on, are done with: cached, or a copy of a cached one.
@@ -54,7 +57,8 @@ struct ScheduledSequence: Sendable {
     var owesPromptLogprobs: Bool
     var occurrences: TokenOccurrences?
 
-    init(_ new: NewSequence, key: WaitingQueue.Key) {
+    init(_ new: NewSequence, key: WaitingQueue.Key, rootHash: BlockHash) {
+        self.rootHash = rootHash
         id = new.id
         self.key = key
         promptCount = new.promptTokens.count
@@ -105,10 +109,10 @@ struct ScheduledSequence: Sendable {
     }
 
     /// Makes sure that the name of block `index`, whose tokens are all known, is in ``hashes``.
-    mutating func hashBlocks(upTo index: Int, root: BlockHash, blockSize: Int) {
+    mutating func hashBlocks(upTo index: Int, blockSize: Int) {
         while hashes.count <= index {
             let first = hashes.count * blockSize
-            let next = (hashes.last ?? root).next(tokens: tokens[first..<(first + blockSize)])
+            let next = (hashes.last ?? rootHash).next(tokens: tokens[first..<(first + blockSize)])
             hashes.append(next)
         }
     }

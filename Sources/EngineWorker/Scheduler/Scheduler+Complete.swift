@@ -121,8 +121,7 @@ extension Scheduler {
         let fullCount = computedCount / limits.blockSize
         while sequences[place].cachedBlockCount < fullCount {
             let index = sequences[place].cachedBlockCount
-            sequences[place].hashBlocks(
-                upTo: index, root: rootHash, blockSize: limits.blockSize)
+            sequences[place].hashBlocks(upTo: index, blockSize: limits.blockSize)
             pool.cache(
                 sequences[place].blocks.blocks[index], as: sequences[place].hashes[index])
             sequences[place].cachedBlockCount = index + 1

@@ -41,7 +41,7 @@ extension Scheduler {
     /// A block that others hold too is full and computed, and its content is what this sequence
     /// means, computed from its tokens here.
     private func checkSharing(_ sequence: ScheduledSequence) {
-        var hash = rootHash
+        var hash = sequence.rootHash
         for (index, block) in sequence.blocks.blocks.enumerated() {
             let first = index * limits.blockSize
             guard first + limits.blockSize <= sequence.computedCount else {

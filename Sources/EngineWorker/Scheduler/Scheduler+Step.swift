@@ -106,8 +106,7 @@ extension Scheduler {
         let blockCount = (sequences[place].tokens.count - 1) / limits.blockSize
         var hits = 0
         while hits < blockCount {
-            sequences[place].hashBlocks(
-                upTo: hits, root: rootHash, blockSize: limits.blockSize)
+            sequences[place].hashBlocks(upTo: hits, blockSize: limits.blockSize)
             guard pool.isCached(sequences[place].hashes[hits]) else { break }
             hits += 1
         }

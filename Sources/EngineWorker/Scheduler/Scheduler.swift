@@ -42,8 +42,8 @@ public struct Scheduler: Sendable {
     /// Places of cancelled sequences that the step being executed still holds.
     var cancelledInStep: [Int] = []
     var stepInProgress = false
-    /// What the first block of each sequence is chained to.
-    let rootHash: BlockHash
+    /// What the first block of a sequence without a salt is chained to.
+    private let rootHash: BlockHash
     private var arrivals: UInt64 = 0
     var counters = SchedulerStatistics()
 
@@ -82,7 +82,11 @@ public struct Scheduler: Sendable {
         let priority = limits.policy == .priority ? new.priority : 0
         let key = WaitingQueue.Key(priority: priority, arrival: arrivals)
         arrivals += 1
-        sequences.insert(ScheduledSequence(new, key: key))
+        let isSalted = limits.prefixCaching && !new.cacheSalt.isEmpty
+        let root =
+            isSalted
+            ? BlockHash.root(blockSize: limits.blockSize, salt: new.cacheSalt) : rootHash
+        sequences.insert(ScheduledSequence(new, key: key, rootHash: root))
         waiting.insert(new.id, key: key)
         return .accepted
     }

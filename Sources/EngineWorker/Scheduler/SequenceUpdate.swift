@@ -11,6 +11,8 @@ public struct NewSequence: Sendable {
     public let parameters: SamplingParameters
     /// Lower is served first, where the policy is ``SchedulerLimits/Policy/priority``.
     public let priority: Int32
+    /// Cached blocks are common to sequences with the same one.
+    public let cacheSalt: [UInt8]
 
     /// Prompt, then output.
     var allTokens: [Int32] {
@@ -22,8 +24,10 @@ public struct NewSequence: Sendable {
         promptTokens: [Int32],
         deliveredTokens: [Int32] = [],
         parameters: SamplingParameters,
-        priority: Int32 = 0
+        priority: Int32 = 0,
+        cacheSalt: [UInt8] = []
     ) {
+        self.cacheSalt = cacheSalt
         self.id = id
         self.promptTokens = promptTokens
         self.deliveredTokens = deliveredTokens

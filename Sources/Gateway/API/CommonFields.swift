@@ -75,6 +75,15 @@ enum CommonFields {
         call.requestID = headers.requestID ?? requestID
         let priority = try fields.integer("priority", default: 0)
         call.priority = headers.priority.flatMap { Int64($0) } ?? Int64(priority)
+        call.cacheSalt = try fields.string("cache_salt")
+        if let salt = call.cacheSalt {
+            let bytesMax = CodecLimits.cacheSaltBytesMax
+            guard (1...bytesMax).contains(salt.utf8.count) else {
+                throw .invalidField(
+                    name: "cache_salt",
+                    reason: "must have 1 to \(bytesMax) bytes, got \(salt.utf8.count)")
+            }
+        }
         call.dataParallelRank = headers.dataParallelRank.flatMap { Int($0) }
         // Names that vLLM accepts and leaves alone.
         for name in ["user", "session_id"] { _ = try fields.string(name) }

@@ -67,6 +67,8 @@ public struct GenerationCall: Sendable, Hashable {
 
     /// Lower is earlier; 0 is what everyone has.
     public var priority: Int64 = 0
+    /// Cached prompts are common to calls with the same one, nil among them.
+    public var cacheSalt: String?
     /// The client's id of the request, from the header or the body.
     public var requestID: String?
     /// The rank that the client chose; the router checks that it exists.

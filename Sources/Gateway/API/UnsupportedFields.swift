@@ -45,7 +45,6 @@ enum UnsupportedFields {
         Field("guided_whitespace_pattern", constraint),
         Field("logprob_token_ids", "use logprobs"),
         Field("repetition_detection", "use max_tokens or repetition_penalty"),
-        Field("cache_salt", "the prefix cache is common to all requests"),
     ]
 
     static func refuse(in fields: RequestFields) throws(APIError) {

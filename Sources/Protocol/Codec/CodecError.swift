@@ -26,6 +26,7 @@ public enum CodecLimits {
     public static let leaderMessageBytesMax = 64 << 20
     public static let controlMessageBytesMax = 4 << 20
     public static let promptTokensMax = 2_000_000
+    public static let cacheSaltBytesMax = 1024
     public static let listEntriesMax = 200_000
     public static let membersMax = 4096
 }

@@ -117,6 +117,7 @@ extension GatewayMessage {
                         submit.pointee.priority = request.priority
                         submit.pointee.n_delivered_token_ids = request.deliveredTokenIDs.count
                         submit.pointee.delivered_token_ids = arena.array(request.deliveredTokenIDs)
+                        submit.pointee.cache_salt = arena.bytes(request.cacheSalt)
                     }
                 case .cancel(let requests):
                     message.pointee.body_case = PHALANX__V1__GATEWAY_MESSAGE__BODY_CANCEL
@@ -189,6 +190,9 @@ extension GenerationRequest {
         try require(
             submit.n_delivered_token_ids <= CodecLimits.promptTokensMax, "Submit",
             "delivered_token_ids", "\(submit.n_delivered_token_ids) tokens")
+        try require(
+            submit.cache_salt.len <= CodecLimits.cacheSaltBytesMax, "Submit", "cache_salt",
+            "\(submit.cache_salt.len) bytes")
         let tokens = list(submit.prompt_token_ids, count)
         let delivered = list(submit.delivered_token_ids, submit.n_delivered_token_ids)
         if let bad = (tokens + delivered).first(where: { $0 < 0 }) {
@@ -200,6 +204,7 @@ extension GenerationRequest {
             promptTokenIDs: tokens,
             sampling: try SamplingParameters(sampling.pointee),
             priority: submit.priority,
-            deliveredTokenIDs: delivered)
+            deliveredTokenIDs: delivered,
+            cacheSalt: bytes(submit.cache_salt))
     }
 }

@@ -38,6 +38,8 @@ public struct GenerationRequest: Hashable, Sendable {
     /// Output that the client has already, from a rank that was lost: computed like a prompt and
     /// counted as output, so that the stream goes on as it would have.
     public let deliveredTokenIDs: [Int32]
+    /// Cached blocks are common to requests with the same one; empty for those that name none.
+    public let cacheSalt: [UInt8]
 
     public init(
         requestID: RequestID,
@@ -45,8 +47,10 @@ public struct GenerationRequest: Hashable, Sendable {
         promptTokenIDs: [Int32],
         sampling: SamplingParameters,
         priority: Int32,
-        deliveredTokenIDs: [Int32] = []
+        deliveredTokenIDs: [Int32] = [],
+        cacheSalt: [UInt8] = []
     ) {
+        self.cacheSalt = cacheSalt
         self.deliveredTokenIDs = deliveredTokenIDs
         self.requestID = requestID
         self.view = view

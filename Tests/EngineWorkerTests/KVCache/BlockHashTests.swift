@@ -63,7 +63,7 @@ import Testing
                 "4438b347671480d45a012f75b5990d6e570b81aabfc65f44e57754d90b851c43",
             ])
         #expect(
-            Self.hex(BlockHash.root(blockSize: 4, salt: "tenant-7").bytes)
+            Self.hex(BlockHash.root(blockSize: 4, salt: Array("tenant-7".utf8)).bytes)
                 == "18c3daa614cc7a2fe7a89cc71be1b7b123a3247ea9f2768f51c6ad29839758ae")
         #expect(
             Self.hex(BlockHash.root(blockSize: 1).next(tokens: [7]).bytes)
@@ -74,7 +74,7 @@ import Testing
         let root = BlockHash.root(blockSize: 4)
         let first = root.next(tokens: [1, 2, 3, 4])
         #expect(root.next(tokens: [1, 2, 4, 3]) != first)
-        #expect(BlockHash.root(blockSize: 4, salt: "a").next(tokens: [1, 2, 3, 4]) != first)
+        #expect(BlockHash.root(blockSize: 4, salt: [97]).next(tokens: [1, 2, 3, 4]) != first)
         #expect(first.next(tokens: [1, 2, 3, 4]) != first)
         #expect(root.next(tokens: [1, 2, 3, 4]) == first)
     }

@@ -24,6 +24,21 @@ import Testing
         #expect(statistics.promptTokensTotal == 43)
     }
 
+    @Test func anotherSaltIsAnotherCache() throws {
+        var harness = try SchedulerHarness(caching: true)
+        let salts: [[UInt8]] = [[], [1], [1], [2], []]
+        for (id, salt) in salts.enumerated() {
+            let new = NewSequence(
+                id: sequence(UInt64(id)), promptTokens: Array(repeating: 50, count: 9),
+                parameters: SamplingParameters(), cacheSalt: salt)
+            #expect(harness.scheduler.submit(new) == .accepted)
+            let last = harness.schedule().split(separator: " ").last
+            #expect(last == (id == 2 || id == 4 ? "\(id):1" : "\(id):9"))
+            try harness.scheduler.checkInvariants()
+            harness.complete()
+        }
+    }
+
     @Test func oneTokenAtLeastIsComputed() throws {
         var harness = try SchedulerHarness(caching: true)
         harness.submit(1, prompt: 8, maxTokens: 1)

@@ -65,6 +65,7 @@ struct FieldCase: CustomTestStringConvertible, Sendable {
         FieldCase(
             "truncation_side", good: ["null", #""left""#, #""right""#], bad: [#""up""#, "1"]),
         FieldCase("priority", good: ["0", "-5"], bad: ["null", "1.5", "9223372036854775808"]),
+        FieldCase("cache_salt", good: ["null", #""tenant""#], bad: [#""""#, "1"]),
         FieldCase("request_id", good: [#""mine""#], bad: ["null", "1"]),
         FieldCase("user", good: ["null", #""me""#], bad: ["1"]),
         FieldCase("length_penalty", good: ["1.0", "2"], bad: ["null", "[]"]),
@@ -88,7 +89,6 @@ struct FieldCase: CustomTestStringConvertible, Sendable {
         FieldCase("thinking_token_budget", good: ["null", "-1"], bad: ["0", "5"]),
         FieldCase("repetition_detection", good: ["null"], bad: [#"{"min_count":3}"#]),
         FieldCase("logprob_token_ids", good: ["null"], bad: ["[1]"]),
-        FieldCase("cache_salt", good: ["null"], bad: [#""x""#]),
         FieldCase("kv_transfer_params", good: ["null", "{}"], bad: [#"{"a":1}"#]),
         FieldCase("vllm_xargs", good: ["null", "{}"], bad: [#"{"a":1}"#]),
         FieldCase("stream_interval", good: ["null", "1"], bad: ["2", "0"]),
@@ -186,7 +186,8 @@ struct FieldCase: CustomTestStringConvertible, Sendable {
              "include_stop_str_in_output":true,"skip_special_tokens":false,
              "add_special_tokens":false,"return_token_ids":true,
              "return_tokens_as_token_ids":true,"truncate_prompt_tokens":5,
-             "truncation_side":"right","priority":-3,"request_id":"mine","model":"alias"}
+             "truncation_side":"right","priority":-3,"request_id":"mine","model":"alias",
+             "cache_salt":"é"}
             """#)
         var sampling = SamplingParameters()
         sampling.temperature = 0.5
@@ -210,7 +211,7 @@ struct FieldCase: CustomTestStringConvertible, Sendable {
         #expect(!call.addSpecialTokens && call.returnTokenIDs && call.returnPromptLogprobs)
         #expect(call.logprobs == LogprobsFormat(topCount: 3, tokensAsTokenIDs: true))
         #expect(call.truncatePromptTokens == 5 && call.truncationSide == .right)
-        #expect(call.model == "alias")
+        #expect(call.model == "alias" && call.cacheSalt == "é")
     }
 
     @Test func temperatureZeroIsGreedyAndTakesOneSequence() throws {
