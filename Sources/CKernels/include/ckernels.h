@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ck_sampling.h"
+
 #pragma clang assume_nonnull begin
 
 enum {
