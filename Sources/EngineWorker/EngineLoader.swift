@@ -44,13 +44,16 @@ enum EngineLoader {
         } catch {
             throw EngineLoadError("\(error)")
         }
-        let model = try model(configuration, config, blockCount: blockCount, emit: emit)
+        let backend = try backend(configuration, config)
+        let model = try model(
+            configuration, config, backend: backend, blockCount: blockCount, emit: emit)
         let sampler = Sampler(
             vocabularyCount: config.vocabularySize,
             tokenizerVocabularyCount: min(
                 TokenizerVocabulary.count(folder: folder) ?? config.vocabularySize,
                 config.vocabularySize),
-            eosTokenIDs: config.endTokenIDs)
+            eosTokenIDs: config.endTokenIDs,
+            runner: backend)
         let engine = Engine(
             configuration,
             model: model,
@@ -173,11 +176,10 @@ enum EngineLoader {
     }
 
     private static func model(
-        _ configuration: EngineConfiguration, _ config: ModelConfig, blockCount: Int,
-        emit: @escaping (EngineEvent) -> Void
+        _ configuration: EngineConfiguration, _ config: ModelConfig, backend: CPUBackend,
+        blockCount: Int, emit: @escaping (EngineEvent) -> Void
     ) throws(EngineLoadError) -> DeepSeekModel {
         let (rank, worldSize) = (configuration.dpRank, configuration.worldSize)
-        let backend = try backend(configuration, config)
         var reported = MonotonicClock.now()
         do throws(ModelLoadError) {
             return try DeepSeekModel(

@@ -1,23 +1,28 @@
-/// Token ids in heap order over their values: larger value first, lower id first on a tie.
+/// Ids in heap order over their values: larger value first, lower id first on a tie.
 ///
 /// The order is total, so what comes out is a function of the values alone. It owns no memory: the
 /// sampler lends it scratch.
 ///
 /// - `ids`: `[capacity]` Int32, the first `count` in use; must not overlap `values`.
-/// - `values`: indexed by token id; no NaN.
+/// - `values`: indexed by id; no NaN.
 struct CandidateHeap {
     let ids: UnsafeMutableBufferPointer<Int32>
     let values: UnsafePointer<Float>
+    /// What values are divided by before they are compared.
+    let divisor: Float
     private(set) var count = 0
 
-    init(ids: UnsafeMutableBufferPointer<Int32>, values: UnsafePointer<Float>) {
+    init(
+        ids: UnsafeMutableBufferPointer<Int32>, values: UnsafePointer<Float>, divisor: Float = 1
+    ) {
         self.ids = ids
         self.values = values
+        self.divisor = divisor
     }
 
     @inline(__always)
     func precedes(_ left: Int32, _ right: Int32) -> Bool {
-        let (a, b) = (values[Int(left)], values[Int(right)])
+        let (a, b) = (values[Int(left)] / divisor, values[Int(right)] / divisor)
         return a > b || (a == b && left < right)
     }
 

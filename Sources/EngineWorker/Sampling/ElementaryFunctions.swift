@@ -13,7 +13,6 @@ enum ElementaryFunctions {
     /// e^r to r^13 is exact to 2^-56.
     @inline(__always)
     static func exponential(_ x: Double) -> Double {
-        // No branch, so a loop over a row is vectorized: a too small x is computed and dropped.
         let clamped = x >= exponentialArgumentMin ? x : exponentialArgumentMin
         // Adding 1.5 * 2^52 rounds to an integer, which then stands in the low bits.
         let shifted = clamped * 1.442_695_040_888_963_4 + 0x1.8p52
@@ -37,41 +36,6 @@ enum ElementaryFunctions {
         let exponent = (shifted.bitPattern &+ 1023) << 52
         let result = sum * Double(bitPattern: exponent)
         return x >= exponentialArgumentMin ? result : 0
-    }
-
-    /// Writes e to each `values[i] - largest` into `results[i]` and returns the sum.
-    ///
-    /// - Parameters:
-    ///   - values: `[count]`, none above `largest`; -infinity gives 0.
-    ///   - largest: finite.
-    ///   - results: at least `[count]`; must not overlap `values`.
-    /// - Returns: four partial sums of every fourth result, then ((0 + 1) + (2 + 3)), then the
-    ///   last `count % 4` in order: an order that is the same on every host.
-    static func exponentials(
-        _ values: UnsafeBufferPointer<Float>,
-        largest: Float,
-        into results: UnsafeMutableBufferPointer<Double>
-    ) -> Double {
-        precondition(results.count >= values.count, "\(results.count) below \(values.count)")
-        let offset = Double(largest)
-        for index in 0..<values.count {
-            results[index] = exponential(Double(values[index]) - offset)
-        }
-        var (sum0, sum1, sum2, sum3) = (0.0, 0.0, 0.0, 0.0)
-        var index = 0
-        while index + 4 <= values.count {
-            sum0 += results[index]
-            sum1 += results[index + 1]
-            sum2 += results[index + 2]
-            sum3 += results[index + 3]
-            index += 4
-        }
-        var sum = (sum0 + sum1) + (sum2 + sum3)
-        while index < values.count {
-            sum += results[index]
-            index += 1
-        }
-        return sum
     }
 
     /// Natural logarithm of a positive, normal `x`; absolute error below 4e-16 near 1, relative

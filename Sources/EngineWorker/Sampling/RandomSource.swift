@@ -11,7 +11,7 @@
 /// Part of the deployment's contract: ranks that differ here give different streams, so the
 /// constants never change.
 struct RandomSource: Sendable {
-    private let start: UInt64
+    let start: UInt64
 
     init(seed: UInt64, position: Int) {
         start = Self.output(start: seed, index: UInt64(truncatingIfNeeded: position))

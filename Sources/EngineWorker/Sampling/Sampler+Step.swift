@@ -1,7 +1,38 @@
 internal import Protocol
 
+/// What a step owes, a job a row of logits, kept between steps for its memory.
+struct StepRows {
+    struct Job {
+        /// Row of the step's logits.
+        let row: Int
+        /// Place of the plan's entry, and of its request in `requests`.
+        let entry: Int
+        let request: Int
+        /// The prompt token to score; nil where a token is to be sampled.
+        let scored: Int32?
+    }
+
+    enum Outcome {
+        case none
+        case scored(TokenLogprobs)
+        case sampled(SampledToken)
+        case failed(SamplingError)
+    }
+
+    var requests: [SamplingRequest] = []
+    var jobs: [Job] = []
+    var outcomes: [Outcome] = []
+
+    mutating func removeAll() {
+        requests.removeAll(keepingCapacity: true)
+        jobs.removeAll(keepingCapacity: true)
+        outcomes.removeAll(keepingCapacity: true)
+    }
+}
+
 extension Sampler {
-    /// Samples and scores everything that a step owes, from the logits of `plan.logitRows`.
+    /// Samples and scores everything that a step owes, from the logits of `plan.logitRows`, with
+    /// the rows spread over the runner's threads.
     ///
     /// - Parameters:
     ///   - plan: the step in progress of `scheduler`.
@@ -20,44 +51,84 @@ extension Sampler {
             "\(logits.count) logits for \(rows.count) rows of \(vocabularyCount)")
         results.removeAll(keepingCapacity: true)
         var next = 0
-        for entry in plan.entries {
+        for (place, entry) in plan.entries.enumerated() {
             let end = Int32(entry.firstRow + entry.rowCount)
             let first = next
             while next < rows.count && rows[next] < end { next += 1 }
-            let part = logits[(first * vocabularyCount)..<(next * vocabularyCount)]
-            results.append(
-                result(entry, logits: UnsafeBufferPointer(rebasing: part), scheduler: scheduler))
+            addJobs(entry, at: place, rows: first..<next, scheduler: scheduler)
+            results.append(EntryResult(outcome: .notSampled))
         }
         precondition(next == rows.count, "\(rows.count - next) rows of logits belong to no entry")
+        runJobs(logits)
+        collect(into: &results)
+        // Arrays that are shared with the scheduler would be copied when it changes them.
+        steps.removeAll()
     }
 
-    /// `logits`: `[rows of the entry with logits, vocabularyCount]`.
-    private func result(
-        _ entry: StepPlan.Entry,
-        logits: UnsafeBufferPointer<Float>,
+    /// `rows`: those of the step's logits that belong to the entry.
+    private func addJobs(
+        _ entry: StepPlan.Entry, at place: Int, rows: Range<Int>,
         scheduler: borrowing Scheduler
-    ) -> EntryResult {
-        guard let request = scheduler.samplingRequest(of: entry.sequence) else {
-            return EntryResult(outcome: .notSampled)
+    ) {
+        guard let request = scheduler.samplingRequest(of: entry.sequence) else { return }
+        steps.requests.append(request)
+        let last = steps.requests.count - 1
+        for (row, tokenID) in scheduler.scoredPromptTokens(of: entry).enumerated() {
+            steps.jobs.append(
+                StepRows.Job(
+                    row: rows.lowerBound + row, entry: place, request: last, scored: tokenID))
         }
-        let width = vocabularyCount
-        var result = EntryResult(outcome: .notSampled)
+        if entry.samples {
+            steps.jobs.append(
+                StepRows.Job(
+                    row: rows.upperBound - 1, entry: place, request: last, scored: nil))
+        }
+    }
+
+    private func runJobs(_ logits: UnsafeBufferPointer<Float>) {
+        steps.outcomes.append(
+            contentsOf: repeatElement(.none, count: steps.jobs.count))
+        let (jobs, requests, width) = (steps.jobs, steps.requests, vocabularyCount)
+        let samplers = rowSamplers
+        steps.outcomes.withUnsafeMutableBufferPointer { outcomes in
+            runner.run(jobs.count) { index, thread in
+                let job = jobs[index]
+                let row = logits[(job.row * width)..<((job.row + 1) * width)]
+                outcomes[index] = samplers[thread].outcome(
+                    of: job, request: requests[job.request],
+                    logits: UnsafeBufferPointer(rebasing: row))
+            }
+        }
+    }
+
+    /// The jobs of an entry stand in its order. Its first failure is its outcome; what comes
+    /// after it is dropped.
+    private func collect(into results: inout [EntryResult]) {
+        for (job, outcome) in zip(steps.jobs, steps.outcomes) {
+            if case .failed = results[job.entry].outcome { continue }
+            switch outcome {
+            case .none: preconditionFailure("row \(job.row) was left out")
+            case .scored(let logprobs): results[job.entry].promptLogprobs.append(logprobs)
+            case .sampled(let token): results[job.entry].outcome = .sampled(token)
+            case .failed(let error): results[job.entry].outcome = .failed(error)
+            }
+        }
+    }
+}
+
+extension RowSampler {
+    func outcome(
+        of job: StepRows.Job, request: SamplingRequest, logits: UnsafeBufferPointer<Float>
+    ) -> StepRows.Outcome {
         do throws(SamplingError) {
-            for (row, tokenID) in scheduler.scoredPromptTokens(of: entry).enumerated() {
-                let part = logits[(row * width)..<((row + 1) * width)]
-                let topCount = Int(request.parameters.promptLogprobs ?? 0)
-                result.promptLogprobs.append(
-                    try logprobs(
-                        logits: UnsafeBufferPointer(rebasing: part), tokenID: tokenID,
-                        topCount: topCount))
+            guard let tokenID = job.scored else {
+                return .sampled(try sample(logits: logits, request: request))
             }
-            if entry.samples {
-                let last = UnsafeBufferPointer(rebasing: logits[(logits.count - width)...])
-                result.outcome = .sampled(try sample(logits: last, request: request))
-            }
+            let topCount = Int(request.parameters.promptLogprobs ?? 0)
+            return .scored(
+                try logprobs(logits: logits, tokenID: tokenID, topCount: topCount))
         } catch {
-            result.outcome = .failed(error)
+            return .failed(error)
         }
-        return result
     }
 }

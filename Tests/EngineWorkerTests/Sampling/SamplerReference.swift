@@ -64,7 +64,8 @@ struct SamplerReference {
             var sum = 0.0
             for id in ascending.dropLast() {
                 sum += weight(id) / total
-                if abs(sum - (1 - Double(parameters.topP))) < 1e-9 { return nil }
+                // The sampler sums weights in single precision.
+                if abs(sum - (1 - Double(parameters.topP))) < 3e-6 { return nil }
                 if sum <= 1 - Double(parameters.topP) { dropped.insert(id) }
             }
             ids = ids.filter { !dropped.contains($0) }
