@@ -76,7 +76,7 @@ import Testing
         (["--gpu-memory-utilization", "much"], ["not a number"]),
         (["--gpu-memory-utilization", "nan"], ["is not in"]),
         (["--log-level", "loud"], ["none of error, warning, notice, info, debug"]),
-        (["--dtype", "bfloat16"], ["dtype", "computes in float32"]),
+        (["--dtype", "float16"], ["dtype", "computes in bfloat16 or float32"]),
         (["--additional-config", "{"], ["--additional-config", "is not JSON"]),
         (["--additional-config", "[]"], ["is not a JSON object"]),
         (
