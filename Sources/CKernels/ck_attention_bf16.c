@@ -14,7 +14,6 @@
 
 enum {
     TASK_ROWS = 96,  // rows (queries times heads) of a task, at most: eight full tiles
-    WEIGHT_UNITS = CK_POSITION_TILE / 2,
 };
 
 struct task_job {
@@ -104,6 +103,14 @@ static void load_positions(const struct ck_attention_job *job, const struct scra
     k->pair_rows(s->values, rows, CK_POSITION_TILE, a->latent);
 }
 
+// Positions of the tile at `first` that a row of the task sees.
+static size_t seen_positions(const struct task_job *t, size_t query, size_t row, size_t first)
+{
+    const struct ck_attention_job *job = t->job;
+    size_t position = (size_t)job->a->positions[job->first_row + query + row / t->heads];
+    return position < first ? 0 : ck_min(CK_POSITION_TILE, position - first + 1);
+}
+
 // One tile of positions for one tile of rows.
 static void attend_rows(const struct task_job *t, const struct scratch *s, size_t query,
                         size_t row, size_t rows, size_t first)
@@ -112,20 +119,21 @@ static void attend_rows(const struct task_job *t, const struct scratch *s, size_
     const struct ck_latent_attention *a = job->a;
     const struct ck_panel_kernels *k = job->kernels->panel;
     size_t width = a->latent + a->rope, latent = padded(a->latent);
+    // What no row of this tile sees is left out: its weights would be 0.
+    size_t seen = seen_positions(t, query, row + rows - 1, first);
     struct ck_product product = {
         .y_stride = CK_POSITION_TILE,
         .x = s->queries + row * width,
         .rows = rows,
         .units = width / 2,
     };
-    for (size_t p = 0; p < CK_POSITION_TILE / CK_PANEL; p++) {
+    for (size_t p = 0; p * CK_PANEL < seen; p++) {
         product.y = s->scores + row * CK_POSITION_TILE + p * CK_PANEL;
         product.w = s->keys + p * width * CK_PANEL;
         k->product_bf16(&product);
     }
     for (size_t r = 0; r < rows; r++) {
-        size_t position = (size_t)a->positions[job->first_row + query + (row + r) / t->heads];
-        size_t count = position < first ? 0 : ck_min(CK_POSITION_TILE, position - first + 1);
+        size_t count = seen_positions(t, query, row + r, first);
         uint16_t *weights = s->rows + r * CK_POSITION_TILE;
         if (count == 0) {
             memset(weights, 0, CK_POSITION_TILE * sizeof *weights);
@@ -141,7 +149,8 @@ static void attend_rows(const struct task_job *t, const struct scratch *s, size_
     uint16_t *weights = s->weights + row * CK_POSITION_TILE;
     ck_interleave(weights, s->rows, CK_POSITION_TILE * 2, rows);
     product = (struct ck_product){
-        .y_stride = latent, .x = weights, .rows = rows, .units = WEIGHT_UNITS, .accumulate = 1,
+        .y_stride = latent, .x = weights, .rows = rows, .units = ck_blocks(seen, 2),
+        .accumulate = 1,
     };
     for (size_t column = 0; column < latent; column += CK_PANEL) {
         product.y = s->sums + row * latent + column;
@@ -192,8 +201,7 @@ static void attend_task(void *context, size_t item, size_t thread)
         load_positions(job, &s, table, first, ck_min(first + CK_POSITION_TILE, length));
         for (size_t tile = 0, row = 0; tile < tiles; row += tile_size(rows, tiles, tile++)) {
             size_t count = tile_size(rows, tiles, tile);
-            size_t last = query + (row + count - 1) / t->heads;
-            if ((size_t)a->positions[job->first_row + last] < first) continue;
+            if (seen_positions(t, query, row + count - 1, first) == 0) continue;
             attend_rows(t, &s, query, row, count, first);
         }
     }
