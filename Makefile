@@ -1,10 +1,11 @@
 # Phalanx: `make serve` runs a cell on this machine, `make test` runs everything that CI runs.
 #
+#   make bench-engine MODEL=dir MODEL_INT8=dir [ARGS="--rounds 5"]    Phalanx beside llama.cpp and vLLM
 #   make serve [MODEL=dir] [DP=n] [TP=n] [PORT=n] [DEVICE=cpu] [ARGS="--max-num-seqs 8"] [VERBOSE=1]
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
-.PHONY: serve test benchmark sanitize build lint generate packages check-generated
+.PHONY: serve test benchmark bench-engine sanitize build lint generate packages check-generated
 
 serve: packages
 	@exec python3 scripts/serve.py
@@ -13,6 +14,7 @@ build: packages
 	swift build -c release --static-swift-stdlib
 
 test: packages check-generated
+	cd scripts && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -s bench -t .
 	swift format lint --strict -r Sources Tests Package.swift
 	swift build --build-tests
 	swift test --skip-build --skip IntegrationTests
@@ -22,6 +24,11 @@ test: packages check-generated
 benchmark: packages
 	swift build -c release --product scheduler-benchmark
 	.build/release/scheduler-benchmark --check
+
+# Not part of `test`: it installs the peers (about 6 GB, outside this tree) and takes hours.
+bench-engine: packages
+	@exec python3 scripts/bench_engine.py $(if $(MODEL),--model "$(MODEL)") \
+		$(if $(MODEL_INT8),--model-int8 "$(MODEL_INT8)") $(ARGS)
 
 # Not part of `test`: a sanitizer needs a build of its own.
 sanitize: packages
