@@ -1,6 +1,6 @@
 # Phalanx: `make serve` runs a cell on this machine, `make test` runs everything that CI runs.
 #
-#   make bench-engine MODEL=dir MODEL_INT8=dir [ARGS="--rounds 5"]    Phalanx beside llama.cpp and vLLM
+#   make bench-engine MODEL=dir MODEL_INT8=dir [ARGS="--rounds 5"]   beside llama.cpp and vLLM
 #   make serve [MODEL=dir] [DP=n] [TP=n] [PORT=n] [DEVICE=cpu] [ARGS="--max-num-seqs 8"] [VERBOSE=1]
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN

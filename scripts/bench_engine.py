@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -302,9 +303,16 @@ def report(benchmark, started):
                        "goals": [goal.json() for goal in judged]}, text, indent=1)
 
 
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
 def main():
     given = options()
     started = time.time()
+    # Servers end in order and what was measured is printed, also when a service manager asks.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     benches = given.bench.split(",")
     for kind, values, known in (("--bench", benches, BENCHES),
                                 ("--systems", given.systems.split(","), SYSTEMS)):
@@ -315,10 +323,10 @@ def main():
     if "limits" in benches and not benchmark.attempt(
             "limits", lambda: benchmark.limits.prepare() or True):
         benches.remove("limits")
-    benchmark.prepare()
-    if given.install_only:
-        return
     try:
+        benchmark.prepare()
+        if given.install_only:
+            return
         benchmark.engine(benches)
         if "serve" in benches:
             benchmark.serve()

@@ -56,8 +56,11 @@ class VLLMPeer:
             run([*pip, "uninstall", "-q", "-y", *USELESS], "vLLM: uninstall")
             self.unpack_tcmalloc()
             open(done, "w", encoding="utf-8").close()
-        # An incompatible torch shows here, with its reason, and not as a server that hangs.
-        run([self.python, "-c", "import torch, vllm"], "vLLM: import", self.environment([0]), 300)
+        # A torch that does not fit shows here, with its reason, and not as a server that hangs.
+        check = ("import torch; assert torch.version.cuda is None, 'this torch is built for CUDA; "
+                 "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS can name one that is built for CPU'; "
+                 "import vllm")
+        run([self.python, "-c", check], "vLLM: import", self.environment([0]), 300)
 
     def unpack_tcmalloc(self):
         """From Debian's package, unpacked here; without apt, the C library's malloc has to do."""
