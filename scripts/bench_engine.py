@@ -30,6 +30,8 @@ BENCHES = ("limits", "decode", "prefill", "serve")
 SYSTEMS = ("phalanx", "llama", "vllm")
 # Longer prompts are measured on the largest number of threads alone: they take minutes.
 LONG_PROMPT = 2048
+# Mean context of a decode measurement.
+CONTEXT = 128
 
 
 def numbers(text):
@@ -49,7 +51,6 @@ def options():
     add("--threads", type=numbers, default=[1, 2], help="default: 1,2")
     add("--cores", type=numbers, help="cores to use, in order; default: those of this process")
     add("--batch", type=numbers, default=[1, 8, 32], help="default: 1,8,32")
-    add("--context", type=int, default=128, help="mean context of decoding")
     add("--prefill", type=numbers, default=[512, 8192], help="default: 512,8192")
     add("--serve-rates", default="inf,1", help="requests a second; default: %(default)s")
     add("--serve-prompts", type=int, default=50)
@@ -171,23 +172,28 @@ class Benchmark:
             cores = self.cores[:threads]
             lengths = [length for length in given.prefill
                        if length <= LONG_PROMPT or threads == max(self.threads)]
-            actions = {
-                "decode": lambda system: system.decode(cores, given.batch, given.context),
-                "prefill": lambda system: system.prefill(cores, lengths)}
+            turns = [turn for turn in [("decode", batch) for batch in given.batch]
+                     + [("prefill", length) for length in lengths] if turn[0] in benches]
             failed = set()
             for number in range(1, given.rounds + 1):
                 if "limits" in benches and self.limits not in failed:
                     if not self.record("limits", threads, self.limits, number,
                                        lambda: self.limits.measure(cores)):
                         failed.add(self.limits)
-                for bench in filter(benches.__contains__, actions):
+                for bench, size in turns:
                     for system in self.systems:
                         if (system, bench) not in failed and not self.record(
                                 bench, threads, system, number,
-                                lambda: actions[bench](system)):
+                                lambda: self.turn(system, bench, cores, size)):
                             failed.add((system, bench))
             for system in self.systems:
                 system.release()
+
+    def turn(self, system, bench, cores, size):
+        """One figure: short turns, so that what is compared is measured close together."""
+        if bench == "decode":
+            return {size: system.decode(cores, size, CONTEXT)}
+        return {size: system.prefill(cores, size)}
 
     def client(self):
         try:
@@ -281,7 +287,7 @@ def report(benchmark, started):
     given = benchmark.given
     sizes = {kind: Checkpoint(model) for kind, model in
              (("W8A8", given.model_int8), ("BF16", given.model)) if model}
-    judged = goals(benchmark.figures, benchmark.systems, sizes, given.context)
+    judged = goals(benchmark.figures, benchmark.systems, sizes, CONTEXT)
     shares = [sample["others_share"] for sample in benchmark.figures.samples]
     print(f"## {processor()}, cores {','.join(map(str, benchmark.cores))}, "
           f"{time.strftime('%Y-%m-%d')}\n")

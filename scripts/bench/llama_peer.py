@@ -117,29 +117,28 @@ class LlamaPeer:
         self.build.prepare()
         self.path = self.build.gguf(self.model, self.kind, self.python)
 
-    def decode(self, cores, batches, context):
+    def decode(self, cores, batch, context):
         prompt = context - STEPS // 2
         threads = str(len(cores))
         output = run(
             pinned(cores, [
                 self.build.program("llama-batched-bench"), "-m", self.path,
-                "-npp", str(prompt), "-ntg", str(STEPS), "-npl", ",".join(map(str, batches)),
-                "-c", str(max(batches) * (prompt + STEPS)), "-b", "2048", "-ub", "512",
+                "-npp", str(prompt), "-ntg", str(STEPS), "-npl", str(batch),
+                "-c", str(batch * (prompt + STEPS)), "-b", "2048", "-ub", "512",
                 "-t", threads, "-tb", threads, "--output-format", "jsonl"]),
             self.name, timeout=1800)
-        lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-        return {line["pl"]: line["speed_tg"] for line in lines}
+        return next(json.loads(line)["speed_tg"] for line in output.splitlines()
+                    if line.startswith("{"))
 
-    def prefill(self, cores, lengths):
-        # The first prompt brings the weights in, so that no length needs a warm-up of its own size.
+    def prefill(self, cores, length):
+        # The first prompt brings the weights in, so that a long one needs no warm-up of its size.
         output = run(
             pinned(cores, [
                 self.build.program("llama-bench"), "-m", self.path, "--no-warmup", "-r", "1",
-                "-p", ",".join(map(str, [256, *lengths])), "-n", "0", "-t", str(len(cores)),
+                "-p", f"256,{length}", "-n", "0", "-t", str(len(cores)),
                 "-o", "json"]),
             self.name, timeout=3600)
-        return {line["n_prompt"]: line["avg_ts"] for line in json.loads(output)
-                if line["n_prompt"] in lengths}
+        return next(line["avg_ts"] for line in json.loads(output) if line["n_prompt"] == length)
 
     def release(self):
         """Nothing stays between measurements."""

@@ -14,6 +14,8 @@ PROGRAM = "phalanx-bench"
 DAEMONS = ("phalanx-coordinator", "phalanx-engine-worker", "phalanx-gateway")
 READY_SECONDS = 600
 ENGINE_SECONDS = 3600
+# What is measured beside a decode figure, as cheap as can be.
+SHORT_PROMPT = 16
 
 
 class PhalanxBuild:
@@ -70,25 +72,27 @@ class PhalanxSystem:
     def prepare(self):
         self.build.prepare()
 
-    def engine(self, cores, name, *options):
+    def engine(self, cores, name, batch, length):
+        """The figure of that name; the command always measures both kinds."""
         output = run(
             pinned(cores, [
                 *self.build.bench("engine"), "--model", self.model, "--threads", str(len(cores)),
-                *options, "--json"]),
+                "--batch", str(batch), "--prefill", str(length), "--json"]),
             self.name, timeout=ENGINE_SECONDS)
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-        return [line for line in lines if line.get("name") == name]
+        figures = [line for line in lines if line.get("name") == name]
+        if len(figures) != 1:
+            raise Skip(f"{PROGRAM} engine printed {len(figures)} lines called {name}, not one")
+        return figures[0]
 
-    def decode(self, cores, batches, context):
-        lines = self.engine(cores, "decode", "--batch", ",".join(map(str, batches)))
-        return {line["batch"]: line["tokens_per_second"] for line in lines
-                if line["batch"] in batches}
+    def decode(self, cores, batch, context):
+        figure = self.engine(cores, "decode", batch, SHORT_PROMPT)
+        if figure["context"] != context:
+            raise Skip(f"{PROGRAM} engine decodes at context {figure['context']}, not {context}")
+        return figure["tokens_per_second"]
 
-    def prefill(self, cores, lengths):
-        lines = self.engine(cores, "prefill", "--prefill", ",".join(map(str, lengths)))
-        figures = {line.get("tokens", line.get("length")): line["tokens_per_second"]
-                   for line in lines}
-        return {length: value for length, value in figures.items() if length in lengths}
+    def prefill(self, cores, length):
+        return self.engine(cores, "prefill", 1, length)["tokens_per_second"]
 
     def release(self):
         """Nothing stays between measurements."""

@@ -20,6 +20,9 @@ USELESS = ("torchvision", "torchaudio", "torchcodec")
 TCMALLOC = "libtcmalloc-minimal4"
 CACHE_GIGABYTES = 2
 STEPS = 32
+# Of the offline engine: one that takes every prompt and batch, so that it is loaded once.
+LONGEST = 8192 + 64
+SEQUENCES = 64
 LOAD_SECONDS = 900
 ANSWER_SECONDS = 3600
 PREFIX = "@figure "
@@ -39,7 +42,7 @@ class VLLMPeer:
         self.model = model
         self.say = say
         self.offline = None
-        self.offline_shape = None
+        self.offline_cores = None
 
     @property
     def python(self):
@@ -83,54 +86,41 @@ class VLLMPeer:
             HF_HUB_OFFLINE="1", VLLM_LOGGING_LEVEL="WARNING",
             PATH=os.path.join(self.folder, "bin") + ":" + os.environ["PATH"])
 
-    def ask(self, task):
+    def measure(self, cores, task):
+        self.load(cores)
         self.offline.write(json.dumps(task))
-        return self.answer(ANSWER_SECONDS)
+        figure = self.answer(ANSWER_SECONDS)["tokens_per_second"]
+        self.offline.pause()
+        return figure
 
     def answer(self, timeout):
         line = self.offline.line(timeout, lambda line: line.startswith(PREFIX))
         return json.loads(line[len(PREFIX):])
 
-    def load(self, cores, longest, sequences):
+    def load(self, cores):
         """The engine for these cores, loaded before or now."""
-        shape = (tuple(cores), longest, sequences)
-        if self.offline_shape == shape:
+        if self.offline_cores == cores:
             self.offline.resume()
             return
         self.release()
         environment = dict(self.environment(cores), VLLM_ENABLE_V1_MULTIPROCESSING="0")
         self.offline = Held(
-            pinned(cores, [self.python, OFFLINE, self.model, str(longest), str(sequences)]),
+            pinned(cores, [self.python, OFFLINE, self.model, str(LONGEST), str(SEQUENCES)]),
             self.name, environment, os.path.join(self.logs, "vllm-offline.log"))
-        self.offline_shape = shape
+        self.offline_cores = cores
         self.answer(LOAD_SECONDS)
 
-    # One shape for both, so that one load serves a whole phase.
-    def shape(self):
-        return 8192 + 64, 64
+    def decode(self, cores, batch, context):
+        return self.measure(
+            cores, {"name": "decode", "batch": batch, "context": context, "steps": STEPS})
 
-    def decode(self, cores, batches, context):
-        self.load(cores, *self.shape())
-        figures = {}
-        for batch in batches:
-            task = {"name": "decode", "batch": batch, "context": context, "steps": STEPS}
-            figures[batch] = self.ask(task)["tokens_per_second"]
-        self.offline.pause()
-        return figures
-
-    def prefill(self, cores, lengths):
-        self.load(cores, *self.shape())
-        figures = {}
-        for length in lengths:
-            task = {"name": "prefill", "tokens": length}
-            figures[length] = self.ask(task)["tokens_per_second"]
-        self.offline.pause()
-        return figures
+    def prefill(self, cores, length):
+        return self.measure(cores, {"name": "prefill", "tokens": length})
 
     def release(self):
         if self.offline:
             self.offline.end()
-        self.offline = self.offline_shape = None
+        self.offline = self.offline_cores = None
 
     def serve(self, cores, folder, longest):
         port = free_port()
