@@ -14,8 +14,8 @@ PROGRAM = "phalanx-bench"
 DAEMONS = ("phalanx-coordinator", "phalanx-engine-worker", "phalanx-gateway")
 READY_SECONDS = 600
 ENGINE_SECONDS = 3600
-# What is measured beside a decode figure, as cheap as can be.
-SHORT_PROMPT = 16
+# Prompts that count in one prefill figure.
+PREFILL_STEPS = 3
 
 
 class PhalanxBuild:
@@ -72,27 +72,27 @@ class PhalanxSystem:
     def prepare(self):
         self.build.prepare()
 
-    def engine(self, cores, name, batch, length):
-        """The figure of that name; the command always measures both kinds."""
+    def engine(self, cores, name, *options):
+        """The one figure of that name, the median of the steps."""
         output = run(
             pinned(cores, [
                 *self.build.bench("engine"), "--model", self.model, "--threads", str(len(cores)),
-                "--batch", str(batch), "--prefill", str(length), "--json"]),
+                *options, "--json"]),
             self.name, timeout=ENGINE_SECONDS)
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-        figures = [line for line in lines if line.get("name") == name]
+        figures = [line["tokens_per_second"] for line in lines if line.get("name") == name]
         if len(figures) != 1:
             raise Skip(f"{PROGRAM} engine printed {len(figures)} lines called {name}, not one")
         return figures[0]
 
     def decode(self, cores, batch, context):
-        figure = self.engine(cores, "decode", batch, SHORT_PROMPT)
-        if figure["context"] != context:
-            raise Skip(f"{PROGRAM} engine decodes at context {figure['context']}, not {context}")
-        return figure["tokens_per_second"]
+        return self.engine(
+            cores, "decode", "--batch", str(batch), "--context", str(context), "--prefill", "0")
 
     def prefill(self, cores, length):
-        return self.engine(cores, "prefill", 1, length)["tokens_per_second"]
+        return self.engine(
+            cores, "prefill", "--prefill", str(length), "--steps", str(PREFILL_STEPS),
+            "--batch", "0")
 
     def release(self):
         """Nothing stays between measurements."""
