@@ -57,6 +57,7 @@ class VLLMPeer:
             run([*pip, "install", "-q", f"{PACKAGE}=={self.version}"], "vLLM: install",
                 timeout=3600)
             run([*pip, "uninstall", "-q", "-y", *USELESS], "vLLM: uninstall")
+            self.name_package()
             self.unpack_tcmalloc()
             open(done, "w", encoding="utf-8").close()
         # A torch that does not fit shows here, with its reason, and not as a server that hangs.
@@ -64,6 +65,14 @@ class VLLMPeer:
                  "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS can name one that is built for CPU'; "
                  "import vllm")
         run([self.python, "-c", check], "vLLM: import", self.environment([0]), 300)
+
+    def name_package(self):
+        """The program `vllm` asks for the version of a package `vllm`, which this one is not."""
+        for packages in glob.glob(os.path.join(self.folder, "lib", "python*", "site-packages")):
+            folder = os.path.join(packages, f"vllm-{self.version}.dist-info")
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, "METADATA"), "w", encoding="utf-8") as text:
+                text.write(f"Metadata-Version: 2.1\nName: vllm\nVersion: {self.version}\n")
 
     def unpack_tcmalloc(self):
         """From Debian's package, unpacked here; without apt, the C library's malloc has to do."""
