@@ -67,12 +67,14 @@ class VLLMPeer:
         run([self.python, "-c", check], "vLLM: import", self.environment([0]), 300)
 
     def name_package(self):
-        """The program `vllm` asks for the version of a package `vllm`, which this one is not."""
+        """The program `vllm` asks for the version of a package `vllm`, which this one is not, and
+        takes the CPU for its device where that version says so."""
+        version = f"{self.version}+cpu"
         for packages in glob.glob(os.path.join(self.folder, "lib", "python*", "site-packages")):
-            folder = os.path.join(packages, f"vllm-{self.version}.dist-info")
+            folder = os.path.join(packages, f"vllm-{version}.dist-info")
             os.makedirs(folder, exist_ok=True)
             with open(os.path.join(folder, "METADATA"), "w", encoding="utf-8") as text:
-                text.write(f"Metadata-Version: 2.1\nName: vllm\nVersion: {self.version}\n")
+                text.write(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
 
     def unpack_tcmalloc(self):
         """From Debian's package, unpacked here; without apt, the C library's malloc has to do."""
