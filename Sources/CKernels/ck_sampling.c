@@ -56,7 +56,7 @@ const struct ck_sampling *ck_sampling_select(int level)
 {
     if (!ck_kernels_select(level)) return NULL;
 #if defined(__x86_64__)
-    if (level == CK_AVX512) return &avx512_table;
+    if (level >= CK_AVX512) return &avx512_table;
     if (level == CK_AVX2) return &avx2_table;
 #endif
     return &portable_table;

@@ -24,6 +24,13 @@ import Testing
         }
     }
 
+    /// A level without passes of its own must get those of the level below, not the plain ones.
+    @Test func theBestLevelHasTheBestPasses() {
+        let best = ck_kernels_best()
+        guard best > CK_AVX512 else { return }
+        #expect(ck_sampling_select(best) == ck_sampling_select(Int32(CK_AVX512)))
+    }
+
     @Test(arguments: levels)
     func scanFindsMaximaAndTheFirstThatIsNotFinite(level: Int32) throws {
         let passes = try #require(ck_sampling_select(level)).pointee
