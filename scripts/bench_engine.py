@@ -114,10 +114,13 @@ class Benchmark:
         wanted = given.systems.split(",")
         candidates = []
         if "phalanx" in wanted:
-            for kind, model in (("W8A8", given.model_int8), ("BF16", given.model)):
+            for kind, model, quantization in (
+                    ("W8A8", given.model_int8, None), ("W8A8 at load", given.model, "w8a8"),
+                    ("BF16", given.model, None)):
                 if model:
                     candidates.append(PhalanxSystem(
-                        self.phalanx, kind, model, given.data_parallel_size, given.phalanx_args))
+                        self.phalanx, kind, model, given.data_parallel_size, given.phalanx_args,
+                        quantization))
         if "vllm" in wanted:
             candidates.append(self.vllm)
         if "llama" in wanted:
@@ -208,9 +211,9 @@ class Benchmark:
     def serve(self):
         given = self.given
         client = self.attempt("serve", self.client)
-        # BF16 of Phalanx is left out: the goal is about W8A8, and one cell is enough.
+        # BF16 of Phalanx is left out: the goal is about W8A8.
         systems = [system for system in self.systems
-                   if system.is_peer or system.kind == "W8A8" or not given.model_int8]
+                   if system.is_peer or system.kind != "BF16" or not given.model_int8]
         servers, failed = {}, set()
         with tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder:
             try:
@@ -287,6 +290,7 @@ def report(benchmark, started):
     given = benchmark.given
     sizes = {kind: Checkpoint(model) for kind, model in
              (("W8A8", given.model_int8), ("BF16", given.model)) if model}
+    sizes["W8A8 at load"] = Checkpoint(given.model, at_load=True)
     judged = goals(benchmark.figures, benchmark.systems, sizes, CONTEXT)
     shares = [sample["others_share"] for sample in benchmark.figures.samples]
     print(f"## {processor()}, cores {','.join(map(str, benchmark.cores))}, "

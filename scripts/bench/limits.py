@@ -44,8 +44,12 @@ class Checkpoint:
     QUANTISED = (".weight_scale", ".weight_offset", ".deq_scale", ".input_offset", ".input_scale",
                  ".quant_bias", ".weight_scale_inv")
 
-    def __init__(self, folder):
+    # What `--quantization w8a8` leaves as it is.
+    KEPT = ("embed_tokens.weight", ".mlp.gate.weight", ".kv_b_proj.weight")
+
+    def __init__(self, folder, at_load=False):
         self.folder = folder
+        self.at_load = at_load
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as text:
             self.config = json.load(text)
         self.tensors = {}
@@ -71,8 +75,13 @@ class Checkpoint:
         """Bytes that a decode step of one sequence must read: weights as stored, bfloat16 cache."""
         config = self.config
         latent = config["kv_lora_rank"] + config["qk_rope_head_dim"]
-        weights = self.active(
-            lambda name, tensor: tensor["data_offsets"][1] - tensor["data_offsets"][0])
+        def stored(name, tensor):
+            is_matrix = len(tensor["shape"]) == 2 and not name.endswith(self.QUANTISED)
+            if self.at_load and is_matrix and not name.endswith(self.KEPT):
+                return tensor["shape"][0] * tensor["shape"][1]
+            return tensor["data_offsets"][1] - tensor["data_offsets"][0]
+
+        weights = self.active(stored)
         return weights + 2 * latent * config["num_hidden_layers"] * context
 
     def prefill_operations(self, tokens, all_rows=False):

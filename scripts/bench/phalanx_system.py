@@ -61,13 +61,14 @@ class PhalanxSystem:
 
     is_peer = False
 
-    def __init__(self, build, kind, model, data_parallel_size, arguments):
+    def __init__(self, build, kind, model, data_parallel_size, arguments, quantization=None):
         self.build = build
         self.kind = kind
         self.name = f"Phalanx {kind}"
         self.model = model
         self.data_parallel_size = data_parallel_size
-        self.arguments = arguments
+        self.quantization = ["--quantization", quantization] if quantization else []
+        self.arguments = " ".join([arguments, *self.quantization])
 
     def prepare(self):
         self.build.prepare()
@@ -77,7 +78,7 @@ class PhalanxSystem:
         output = run(
             pinned(cores, [
                 *self.build.bench("engine"), "--model", self.model, "--threads", str(len(cores)),
-                *options, "--json"]),
+                *self.quantization, *options, "--json"]),
             self.name, timeout=ENGINE_SECONDS)
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         figures = [line["tokens_per_second"] for line in lines if line.get("name") == name]

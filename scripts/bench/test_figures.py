@@ -75,9 +75,9 @@ class GoalsTests(unittest.TestCase):
         for percentile, ours in ((1, 5), (50, 12), (99, 9)):
             values["serve inf/s", 2, f"p{percentile} ttft"] = {"Phalanx W8A8": ours, "other": 10}
         judged = self.judge(values)
-        goal = judged["serve inf/s: TTFT of the best peer's, at the worst percentile"]
+        goal = judged["serve inf/s, W8A8: TTFT of the best peer's, at the worst percentile"]
         self.assertEqual((goal.value, goal.verdict, goal.note), (1.2, "not reached", "other, p50"))
-        throughput = judged["serving, all at once: output tokens/s, times the best peer"]
+        throughput = judged["serving, all at once, W8A8: output tokens/s, times the best peer"]
         self.assertEqual(throughput.verdict, "reached")
 
     def test_without_figures_nothing_is_judged(self):
@@ -103,6 +103,14 @@ class CheckpointTests(unittest.TestCase):
         with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as data:
             json.dump(CONFIG, data)
         return Checkpoint(folder)
+
+    def test_what_becomes_int8_at_load_counts_one_byte(self):
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = self.checkpoint(folder)
+            stored = checkpoint.bytes_per_token(0)
+            loaded = Checkpoint(folder, at_load=True).bytes_per_token(0)
+            # The head of 40, the projection of 40 and half of four experts of 32, at 1 instead of 2.
+            self.assertEqual(stored - loaded, 40 + 40 + 2 * 32)
 
     def test_a_token_reads_one_row_of_the_embedding_and_its_experts(self):
         with tempfile.TemporaryDirectory() as folder:
