@@ -14,11 +14,6 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("clang loop unroll(full)")
 
-// Weights are read once and in order; the processor's own prefetcher stops at each page.
-enum { PREFETCH_BYTES = 2048 };
-
-#define PREFETCH(P) _mm_prefetch((const char *)(P) + PREFETCH_BYTES, _MM_HINT_T0)
-
 // One function a row count, chosen by a table: R is a constant in each.
 #define DEFINE_ROWS(NAME, ATTRIBUTE)                                                             \
     ATTRIBUTE static void NAME##_1(const struct ck_product *p) { NAME##_tile(p, 1); }            \
@@ -50,8 +45,6 @@ TARGET INLINE void product_i8_tile(const struct ck_product *p, const int R)
     const uint8_t *w = p->w;
     for (size_t unit = 0; unit < p->units; unit++) {
         __m512i low = _mm512_loadu_si512(w), high = _mm512_loadu_si512(w + 64);
-        PREFETCH(w);
-        PREFETCH(w + 64);
         UNROLL for (int r = 0; r < R; r++) {
             __m512i code = _mm512_set1_epi32(x[r]);
             a[r] = _mm512_dpbusd_epi32(a[r], low, code);
@@ -106,8 +99,6 @@ TARGET_BF16 INLINE void dot_bf16_tile(const struct ck_product *p, const int R)
     for (size_t unit = 0; unit < p->units; unit++) {
         __m512bh low = (__m512bh)_mm512_loadu_si512(w);
         __m512bh high = (__m512bh)_mm512_loadu_si512(w + 64);
-        PREFETCH(w);
-        PREFETCH(w + 64);
         UNROLL for (int r = 0; r < R; r++) {
             __m512bh pair = (__m512bh)_mm512_set1_epi32(x[r]);
             a[r] = _mm512_dpbf16_ps(a[r], low, pair);
@@ -141,8 +132,6 @@ TARGET INLINE void widened(const struct ck_product *p, const int R, const int wi
     const uint8_t *w = p->w;
     for (size_t unit = 0; unit < p->units; unit++) {
         __m512i low = _mm512_loadu_si512(w), high = _mm512_loadu_si512(w + 64);
-        PREFETCH(w);
-        PREFETCH(w + 64);
         __m512 low_first = first_of(low), low_second = second_of(low);
         __m512 high_first = first_of(high), high_second = second_of(high);
         UNROLL for (int r = 0; r < R; r++) {
@@ -179,8 +168,6 @@ TARGET INLINE void product_f32_tile(const struct ck_product *p, const int R)
     const float *w = p->w;
     for (size_t unit = 0; unit < p->units; unit++) {
         __m512 low = _mm512_loadu_ps(w), high = _mm512_loadu_ps(w + 16);
-        PREFETCH(w);
-        PREFETCH(w + 16);
         UNROLL for (int r = 0; r < R; r++) {
             __m512 value = _mm512_set1_ps(x[r]);
             a[r] = _mm512_fmadd_ps(value, low, a[r]);
