@@ -36,9 +36,16 @@ struct job {
 
 static float element(const struct ck_weights *source, size_t output, size_t input)
 {
+    // A checkpoint's tensors may lie at any address.
     size_t at = output * source->output_stride + input * source->input_stride;
-    if (source->kind == CK_BF16) return ck_bf16(((const uint16_t *)source->data)[at]);
-    return ((const float *)source->data)[at];
+    uint16_t bits;
+    float value;
+    if (source->kind == CK_BF16) {
+        memcpy(&bits, (const uint8_t *)source->data + 2 * at, sizeof bits);
+        return ck_bf16(bits);
+    }
+    memcpy(&value, (const uint8_t *)source->data + 4 * at, sizeof value);
+    return value;
 }
 
 // Codes of one row with a scale of its own: the weights' half of W8A8.
@@ -63,9 +70,9 @@ static void convert_row(const struct job *job, uint8_t *row, size_t output, floa
         const int8_t *codes = (const int8_t *)source->data + output * source->output_stride;
         for (size_t i = 0; i < job->inputs; i++) row[i] = (uint8_t)codes[i * source->input_stride];
     } else if (source->kind == CK_BF16 && job->kind == CK_BF16) {
-        const uint16_t *values = (const uint16_t *)source->data + output * source->output_stride;
+        const uint8_t *values = (const uint8_t *)source->data + 2 * output * source->output_stride;
         for (size_t i = 0; i < job->inputs; i++) {
-            memcpy(row + 2 * i, values + i * source->input_stride, 2);
+            memcpy(row + 2 * i, values + 2 * i * source->input_stride, 2);
         }
     } else {
         for (size_t i = 0; i < job->inputs; i++) wide[i] = element(source, output, i);
