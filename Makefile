@@ -34,6 +34,7 @@ bench-engine: packages
 sanitize: packages
 	scripts/sanitize.sh address
 	scripts/sanitize.sh thread
+	scripts/sanitize.sh undefined
 
 lint: packages
 	swift format lint --strict -r Sources Tests Package.swift

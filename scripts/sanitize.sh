@@ -1,13 +1,14 @@
 #!/bin/sh
 # Runs the tests under a sanitizer; the exit status is not 0 when a test fails or anything is
 # reported, by the tests or by a daemon that they start.
-#   scripts/sanitize.sh address|thread [filter]
-# Without a filter: `thread` runs what has threads, `address` all but IntegrationTests.
+#   scripts/sanitize.sh address|thread|undefined [filter]
+# Without a filter: `thread` runs what has threads, `undefined` what calls C, `address` all but
+# IntegrationTests.
 # The integration tests start the daemons of the same build:
 #   scripts/sanitize.sh thread 'IntegrationTests.(RequestLifeTests|FaultTests)'
 set -eu
 cd "$(dirname "$0")/.."
-kind=${1:?address or thread}
+kind=${1:?address, thread or undefined}
 filter=${2:-}
 scratch=.build/sanitize-$kind
 reports=$PWD/$scratch/reports
@@ -21,8 +22,19 @@ case $kind in
 address | thread)
     set -- --sanitize="$kind"
     ;;
+undefined)
+    # Swift traps by itself; the C and C++ is what must be looked at, and SwiftPM knows this
+    # sanitizer on Darwin alone.
+    resources=$(swiftc -print-target-info | sed -n 's/.*"runtimeResourcePath": "\(.*\)".*/\1/p')
+    set -- -Xlinker --whole-archive
+    for library in "$resources"/clang/lib/linux/libclang_rt.ubsan_standalone*-"$(uname -m)".a; do
+        set -- "$@" -Xlinker "$library"
+    done
+    set -- "$@" -Xlinker --no-whole-archive -Xlinker -lstdc++
+    set -- "$@" -Xcc -fsanitize=undefined -Xcxx -fsanitize=undefined
+    ;;
 *)
-    echo "usage: scripts/sanitize.sh address|thread [filter]" >&2
+    echo "usage: scripts/sanitize.sh address|thread|undefined [filter]" >&2
     exit 2
     ;;
 esac
@@ -31,6 +43,8 @@ if [ -n "$filter" ]; then
     selection="--filter $filter"
 elif [ "$kind" = thread ]; then
     selection="--filter DaemonRuntimeTests|Collectives|HTTPServer|ExpertExchange|KernelTests"
+elif [ "$kind" = undefined ]; then
+    selection="--filter EngineWorkerTests|DaemonRuntimeTests|ProtocolTests"
 else
     selection="--skip IntegrationTests"
 fi
@@ -41,6 +55,7 @@ mkdir -p "$reports"
 common="log_path=$reports/report"
 export ASAN_OPTIONS="$common:detect_leaks=1:detect_stack_use_after_return=1"
 export LSAN_OPTIONS="suppressions=$PWD/scripts/lsan.supp:print_suppressions=0"
+export UBSAN_OPTIONS="$common:print_stacktrace=1"
 export TSAN_OPTIONS="$common:halt_on_error=0:suppressions=$PWD/scripts/tsan.supp"
 
 log=$reports/build.log
