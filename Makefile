@@ -20,10 +20,12 @@ test: packages check-generated
 	swift test --skip-build --skip IntegrationTests
 	swift test --skip-build --filter IntegrationTests --no-parallel
 
-# The scheduler's cost in a release build; fails where it allocates or a pass takes too long.
+# The scheduler's cost in a release build; fails where it allocates or a pass takes too long. Then
+# the instructions of kernel calls, which may not be more than the committed ones.
 benchmark: packages
 	swift build -c release --product scheduler-benchmark
 	.build/release/scheduler-benchmark --check
+	scripts/count-instructions.sh
 
 # Not part of `test`: it installs the peers (about 6 GB, outside this tree) and takes hours.
 bench-engine: packages

@@ -174,6 +174,14 @@ let package = Package(
             path: "Tests/SchedulerBenchmark",
             swiftSettings: swiftSettings
         ),
+        // Kernel calls, for a program that counts their instructions.
+        .executableTarget(
+            name: "kernel-counts",
+            dependencies: ["CKernels"],
+            path: "Tests/KernelCounts",
+            exclude: ["counts.tsv"],
+            cSettings: cSettings
+        ),
         .testTarget(
             name: "EngineWorkerTests",
             dependencies: [

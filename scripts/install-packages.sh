@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages that the build needs and that are missing: as root with apt-get, else
-# it prints the one line to run and stops.
+# Installs the Debian packages that the build needs, and those that are named, where they are
+# missing: as root with apt-get, else it prints the one line to run and stops.
+#   scripts/install-packages.sh [package ...]
 set -eu
 packages="libzmq3-dev libprotobuf-c-dev protobuf-c-compiler libsystemd-dev libpcre2-dev libucx-dev
-libsimdjson-dev libyaml-dev libssl-dev openssl"
+libsimdjson-dev libyaml-dev libssl-dev openssl $*"
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
