@@ -219,9 +219,11 @@ import Testing
                 }
                 let none = [UInt16](repeating: 1, count: count)
                 let (y, z) = (Guarded(none, filler: 9), Guarded(none, filler: 9))
-                kernels.narrow_bf16(y.pointer, guarded(x).pointer, count)
+                let source = guarded(x)
+                kernels.narrow_bf16(y.pointer, source.pointer, count)
                 reference.narrow_bf16(z.pointer, x, count)
                 #expect(y.isIntact && y.values == z.values)
+                #expect(source.isIntact)
                 if count > 4 { #expect(Array(y.values[1...3]) == [0x7f80, 0x3f80, 0x3f82]) }
             }
         }
