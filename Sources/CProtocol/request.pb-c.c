@@ -1473,7 +1473,7 @@ const ProtobufCMessageDescriptor phalanx__v1__output__descriptor =
   (ProtobufCMessageInit) phalanx__v1__output__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[12] =
+static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[13] =
 {
   {
     "dp_rank",
@@ -1619,6 +1619,18 @@ static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "stage_nanoseconds",
+    13,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT64,
+    offsetof(Phalanx__V1__RankLoad, n_stage_nanoseconds),
+    offsetof(Phalanx__V1__RankLoad, stage_nanoseconds),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__rank_load__field_indices_by_name[] = {
   0,   /* field[0] = dp_rank */
@@ -1631,13 +1643,14 @@ static const unsigned phalanx__v1__rank_load__field_indices_by_name[] = {
   10,   /* field[10] = prefix_cache_queries */
   8,   /* field[8] = prompt_tokens */
   1,   /* field[1] = running */
+  12,   /* field[12] = stage_nanoseconds */
   5,   /* field[5] = tick */
   2,   /* field[2] = waiting */
 };
 static const ProtobufCIntRange phalanx__v1__rank_load__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 12 }
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__rank_load__descriptor =
 {
@@ -1647,7 +1660,7 @@ const ProtobufCMessageDescriptor phalanx__v1__rank_load__descriptor =
   "Phalanx__V1__RankLoad",
   "phalanx.v1",
   sizeof(Phalanx__V1__RankLoad),
-  12,
+  13,
   phalanx__v1__rank_load__field_descriptors,
   phalanx__v1__rank_load__field_indices_by_name,
   1,  phalanx__v1__rank_load__number_ranges,

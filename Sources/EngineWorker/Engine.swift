@@ -146,10 +146,13 @@ final class Engine {
         progress.tickBegan(at: now)
         defer { progress.tickEnded() }
         lastTick = tick
+        model.clock.start()
         scheduler.schedule(into: &plan, allowPrefill: true)
         noteFirstSchedule(at: now)
+        model.clock.lap(.schedule)
         do throws(CollectiveError) {
             guard let decision = try exchange(group, view, tick, deadline) else { return }
+            model.clock.lap(.exchange)
             guard decision.runsModel else { return emitLoadIfDue(decision) }
             let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
             progress.advance()
@@ -162,8 +165,10 @@ final class Engine {
                 sampler.sample(
                     plan: plan, logits: UnsafeBufferPointer(logits.values), scheduler: scheduler,
                     into: &results)
+                model.clock.lap(.sampling)
                 scheduler.complete(plan, results: results, into: &updates)
                 finishStep()
+                model.clock.lap(.complete)
             }
             emitLoadIfDue(decision)
         } catch {
@@ -254,6 +259,7 @@ final class Engine {
         load.prefixCacheQueries = UInt64(statistics.prefixQueriesTotal)
         load.prefixCacheHits = UInt64(statistics.prefixHitsTotal)
         load.generationTokens = UInt64(statistics.generationTokensTotal)
+        load.stageTimes = model.clock.times
         return load
     }
 }

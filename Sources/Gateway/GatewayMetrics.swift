@@ -32,6 +32,8 @@ final class GatewayMetrics {
         let prefixHits: MetricsRegistry.SeriesID
         let ticks: MetricsRegistry.SeriesID
         let dummyTicks: MetricsRegistry.SeriesID
+        /// By ``TickStage/rawValue``.
+        let stageTimes: [MetricsRegistry.SeriesID]
         let queueTime: MetricsRegistry.SeriesID
         let prefillTime: MetricsRegistry.SeriesID
         let decodeTime: MetricsRegistry.SeriesID
@@ -83,6 +85,9 @@ final class GatewayMetrics {
         registry.set(series.prefixHits, Double(load.prefixCacheHits))
         registry.set(series.ticks, Double(load.tick))
         registry.set(series.dummyTicks, Double(load.dummyTicks))
+        for stage in TickStage.allCases {
+            registry.set(series.stageTimes[stage.rawValue], Double(load.stageTimes[stage]) / 1e9)
+        }
     }
 
     func onFirstToken(rank: Int, timeToFirstToken: Interval, queued: Interval) {
@@ -121,6 +126,14 @@ final class GatewayMetrics {
         return new
     }
 
+    private func makeStageTimes(_ rank: Int) -> [MetricsRegistry.SeriesID] {
+        TickStage.allCases.map { stage in
+            registry.register(
+                "phalanx:tick_seconds_total", .counter, help: "Time of ticks, by stage.",
+                labels: ["model_name": model, "engine": "\(rank)", "stage": stage.name])
+        }
+    }
+
     private func makeSeries(_ rank: Int) -> RankSeries {
         func make(
             _ name: String, _ kind: MetricsRegistry.Kind, _ help: String, _ bounds: [Double] = []
@@ -152,6 +165,7 @@ final class GatewayMetrics {
                 "vllm:prefix_cache_hits_total", .counter, "Tokens found in the prefix cache."),
             ticks: make("phalanx:ticks_total", .counter, "Lock-step ticks of the current view."),
             dummyTicks: make("phalanx:dummy_ticks_total", .counter, "Ticks without tokens here."),
+            stageTimes: makeStageTimes(rank),
             queueTime: make(
                 "vllm:request_queue_time_seconds", .histogram,
                 "Time between arrival at the leader and the first tick.", Self.requestBounds),

@@ -78,8 +78,9 @@ enum ControlFrames {
         message: envelope(
             .heartbeat(
                 Heartbeat(stage: .loading, percent: 42, load: load, tickAge: .milliseconds(250)))),
-        hex: "0801118877665544332211180920810482012d0802102a1a2408011002180320a01f2d00"
-            + "00003f3006380740084809508080808020588080808040604d20fa01")
+        hex: "080111887766554433221118092081048201340802102a1a2b08011002180320a01f2d00"
+            + "00003f3006380740084809508080808020588080808040604d"
+            + "6a05050000ac0220fa01")
 
     static let heartbeatAck = GoldenFrame(
         name: "heartbeat_ack",
@@ -109,8 +110,9 @@ enum ControlFrames {
     static let loadUpdate = GoldenFrame(
         name: "load_update",
         message: envelope(.loadUpdate([load, RankLoad()])),
-        hex: "08011188776655443322111809208104b201280a2408011002180320a01f2d0000003f30"
-            + "06380740084809508080808020588080808040604d0a00")
+        hex: "08011188776655443322111809208104b2012f0a2b08011002180320a01f2d0000003f30"
+            + "06380740084809508080808020588080808040604d"
+            + "6a05050000ac020a00")
 
     static let leave = GoldenFrame(
         name: "leave",
@@ -131,6 +133,8 @@ enum ControlFrames {
         load.generationTokens = 1 << 33
         load.prefixCacheQueries = 1 << 34
         load.prefixCacheHits = 77
+        load.stageTimes[.schedule] = 5
+        load.stageTimes[.attentionProjection] = 300
         return load
     }()
 

@@ -52,6 +52,22 @@ import Testing
         #expect(LeaderMessage.decode(message.encoded()) == .success(message))
     }
 
+    @Test func moreStagesThanThereArePlacesAreRefused() {
+        func frame(_ count: Int) -> [UInt8] {
+            let load = Wire.message(13, [UInt8](repeating: 7, count: count))
+            return Wire.message(2, Wire.message(2, load))
+        }
+        #expect(
+            LeaderMessage.decode(frame(17))
+                == .failure(
+                    .invalid(message: "RankLoad", field: "stage_nanoseconds", value: "17 stages")))
+        var load = RankLoad()
+        for stage in TickStage.allCases { load.stageTimes[stage] = 7 }
+        #expect(
+            LeaderMessage.decode(frame(TickStage.allCases.count))
+                == .success(.outputs([], load: load)))
+    }
+
     @Test func aNegativeStopTokenIsRefused() {
         let output = Wire.message(1, Wire.integer(6, UInt64(bitPattern: -1)))
         #expect(

@@ -230,10 +230,15 @@ struct  Phalanx__V1__RankLoad
    */
   uint64_t prefix_cache_queries;
   uint64_t prefix_cache_hits;
+  /*
+   * Of all ticks, by TickStage, without the zeros at the end.
+   */
+  size_t n_stage_nanoseconds;
+  uint64_t *stage_nanoseconds;
 };
 #define PHALANX__V1__RANK_LOAD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__rank_load__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL }
 
 
 /*

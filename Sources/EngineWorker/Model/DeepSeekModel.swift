@@ -24,6 +24,9 @@ public final class DeepSeekModel {
     /// Called with each stage's values, `[rows, columns]` row-major, while a step runs. For tests.
     public var observer: ((ModelStage, UnsafeBufferPointer<Float>) -> Void)?
 
+    /// Where the time of steps goes; whoever calls ``forward(_:view:tick:deadline:)`` starts it.
+    public let clock = StageClock()
+
     private let backend: any Backend
     private let weights: ModelWeights
     private var exchange: ExpertExchange
@@ -74,7 +77,7 @@ public final class DeepSeekModel {
             logits: .allocate(capacity: limits.rowsMax * config.expertCount))
         exchange = ExpertExchange(
             placement: placement, collectives: collectives, hidden: config.hiddenSize,
-            chosen: config.expertsPerToken)
+            chosen: config.expertsPerToken, clock: clock)
     }
 
     deinit {
@@ -88,7 +91,7 @@ public final class DeepSeekModel {
     public func setCollectives(_ collectives: any Collectives) {
         exchange = ExpertExchange(
             placement: placement, collectives: collectives, hidden: config.hiddenSize,
-            chosen: config.expertsPerToken)
+            chosen: config.expertsPerToken, clock: clock)
     }
 
     /// Computes one step. An empty plan (a dummy batch) takes part in every expert exchange.
@@ -102,12 +105,14 @@ public final class DeepSeekModel {
         let rows = plan.rowCount
         backend.beginStep(plan)
         if rows > 0 { backend.embed(weights.embedding, into: residual) }
+        clock.lap(.embedding)
         for (index, layer) in weights.layers.enumerated() {
             observe(.hidden(index), residual, rows)
             if rows > 0 { attend(layer, index: index, rows: rows) }
             switch layer.feedForward {
             case .dense(let mlp):
                 if rows > 0 { backend.mlp(normalized, mlp, rows: rows, into: delta) }
+                clock.lap(.denseMLP)
             case .experts(let moe):
                 let moment = ExpertExchange.Moment(
                     view: view, tick: tick, layer: index, deadline: deadline)
@@ -124,10 +129,12 @@ public final class DeepSeekModel {
     private func attend(_ layer: ModelWeights.Layer, index: Int, rows: Int) {
         backend.rmsNorm(residual, layer.inputNorm, rows: rows, into: normalized)
         backend.mlaProject(normalized, layer.attention, layer: index)
+        clock.lap(.attentionProjection)
         backend.mlaAttention(layer.attention, layer: index, into: delta)
         observe(.attention(index), delta, rows)
         backend.add(delta, to: residual, rows: rows)
         backend.rmsNorm(residual, layer.postNorm, rows: rows, into: normalized)
+        clock.lap(.attention)
     }
 
     /// Routed experts, then the shared one, into `delta`.
@@ -138,6 +145,7 @@ public final class DeepSeekModel {
             backend.route(normalized, moe.router, rows: rows, into: choices)
             observeRouter(layer: moment.layer, rows: rows)
         }
+        clock.lap(.router)
         let hasShared = moe.shared != nil
         try exchange.run(
             backend.hostRows(of: normalized, rows: rows), rowCount: rows, choices: choices,
@@ -146,6 +154,7 @@ public final class DeepSeekModel {
         guard rows > 0, let shared = moe.shared else { return }
         backend.mlp(normalized, shared, rows: rows, into: delta)
         backend.add(routed, to: delta, rows: rows)
+        clock.lap(.sharedExpert)
     }
 
     private func project(_ logitRows: [Int32]) -> LogitsView {
@@ -158,6 +167,7 @@ public final class DeepSeekModel {
             backend.lmHead(
                 residual, rows: logitRows, weights.finalNorm, weights.head, into: start)
         }
+        clock.lap(.head)
         return LogitsView(
             values: UnsafeMutableBufferPointer(rebasing: logits[0..<count]),
             rowCount: logitRows.count, vocabularySize: vocabularySize)

@@ -17,6 +17,7 @@ final class ExpertExchange {
     private let collectives: any Collectives
     private let hidden: Int
     private let chosen: Int
+    private let clock: StageClock
     private let outgoing: PeerBuffers
     private let incoming: PeerBuffers
     private let returning: PeerBuffers
@@ -44,7 +45,8 @@ final class ExpertExchange {
     private var outputs: [UnsafeMutablePointer<Float>] = []
 
     init(
-        placement: ExpertPlacement, collectives: any Collectives, hidden: Int, chosen: Int
+        placement: ExpertPlacement, collectives: any Collectives, hidden: Int, chosen: Int,
+        clock: StageClock
     ) {
         precondition(collectives.worldSize == placement.worldSize, "\(collectives.worldSize)")
         precondition(collectives.rank == placement.rank, "rank \(collectives.rank)")
@@ -52,6 +54,7 @@ final class ExpertExchange {
         self.collectives = collectives
         self.hidden = hidden
         self.chosen = chosen
+        self.clock = clock
         let peers = placement.worldSize
         outgoing = PeerBuffers(peerCount: peers)
         incoming = PeerBuffers(peerCount: peers)
@@ -80,7 +83,9 @@ final class ExpertExchange {
     ) throws(CollectiveError) {
         if placement.worldSize == 1 {
             assignLocally(rows, rowCount: rowCount, choices: choices)
+            clock.lap(.dispatch)
             compute(experts, backend)
+            clock.lap(.experts)
             collectLocally(rowCount: rowCount)
         } else {
             pack(rows, rowCount: rowCount, choices: choices)
@@ -89,13 +94,16 @@ final class ExpertExchange {
             try collectives.allToAll(
                 outgoing: outgoing, incoming: incoming, tag: dispatch, deadline: moment.deadline)
             try unpack(experts: experts.count, tag: dispatch)
+            clock.lap(.dispatch)
             compute(experts, backend)
+            clock.lap(.experts)
             let combine = OperationTag.combine(
                 view: moment.view, tick: moment.tick, layer: moment.layer)
             try collectives.allToAll(
                 outgoing: returning, incoming: results, tag: combine, deadline: moment.deadline)
             try collect(rowCount: rowCount, choices: choices, tag: combine)
         }
+        defer { clock.lap(.combine) }
         guard rowCount > 0 else { return }
         parts.withUnsafeBufferPointer { parts in
             guard let start = parts.baseAddress else { return }

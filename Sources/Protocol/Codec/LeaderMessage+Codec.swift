@@ -85,6 +85,9 @@ extension RankLoad {
             message.pointee.generation_tokens = generationTokens
             message.pointee.prefix_cache_queries = prefixCacheQueries
             message.pointee.prefix_cache_hits = prefixCacheHits
+            let times = stageTimes.list
+            message.pointee.n_stage_nanoseconds = times.count
+            message.pointee.stage_nanoseconds = arena.array(times)
         }
     }
 
@@ -105,6 +108,10 @@ extension RankLoad {
         generationTokens = message.generation_tokens
         prefixCacheQueries = message.prefix_cache_queries
         prefixCacheHits = message.prefix_cache_hits
+        let count = message.n_stage_nanoseconds
+        try require(
+            count <= StageTimes.capacity, "RankLoad", "stage_nanoseconds", "\(count) stages")
+        stageTimes = StageTimes(list(message.stage_nanoseconds, count))
     }
 }
 

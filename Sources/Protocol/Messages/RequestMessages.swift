@@ -126,6 +126,8 @@ public struct RankLoad: Hashable, Sendable {
     /// Tokens that were looked up in the prefix cache, and those that it had.
     public var prefixCacheQueries: UInt64 = 0
     public var prefixCacheHits: UInt64 = 0
+    /// Of all ticks since the worker has started.
+    public var stageTimes = StageTimes()
 
     public init() {}
 }
