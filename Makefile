@@ -5,7 +5,7 @@
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
-.PHONY: serve test benchmark bench-engine sanitize build lint generate packages check-generated
+.PHONY: serve test benchmark profile bench-engine sanitize build lint generate packages check-generated
 
 serve: packages
 	@exec python3 scripts/serve.py
@@ -26,6 +26,11 @@ benchmark: packages
 	swift build -c release --product scheduler-benchmark
 	.build/release/scheduler-benchmark --check
 	scripts/count-instructions.sh
+
+# Where the time of a model's steps goes: make profile [MODEL=dir] [ARGS="--threads 2 --batch 8"]
+profile: packages
+	swift build -c release --product phalanx-bench
+	.build/release/phalanx-bench engine --profile --model "$(or $(MODEL),models/demo/w8a8)" $(ARGS)
 
 # Not part of `test`: it installs the peers (about 6 GB, outside this tree) and takes hours.
 bench-engine: packages

@@ -35,6 +35,7 @@ if arguments.first == "engine" {
         StandardStreams.writeError("loaded in \(benchmark.loadSeconds) s\n")
         try benchmark.run {
             StandardStreams.writeOutput((options.printsJSON ? $0.json : $0.line) + "\n")
+            if options.printsProfile { StandardStreams.writeOutput($0.profile) }
         }
         exit(0)
     } catch {

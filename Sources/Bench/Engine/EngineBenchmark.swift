@@ -23,6 +23,9 @@ public struct EngineBenchmark {
         public let slowest: Double
         /// Milliseconds a step, the median.
         public let milliseconds: Double
+        /// Of the faster half of the steps, together: what another process took is in the rest.
+        let stages: StageTimes
+        let stagesSteps: Int
 
         /// One line of JSON.
         public var json: String {
@@ -118,25 +121,32 @@ public struct EngineBenchmark {
     private mutating func time(
         _ plan: StepPlan, _ name: String, batch: Int, context: Int, tokens: Int
     ) throws(EngineBenchmarkError) -> Figure {
-        var times: [Double] = []
+        var steps: [(seconds: Double, stages: StageTimes)] = []
         for step in 0..<(Self.warmUpSteps + options.steps) {
             tick += 1
+            let before = model.clock.times
             let start = MonotonicClock.now()
+            model.clock.start()
             do throws(CollectiveError) {
                 _ = try model.forward(
                     plan, view: 1, tick: tick, deadline: start + .seconds(3600))
             } catch {
                 throw EngineBenchmarkError("\(error)")
             }
-            if step >= Self.warmUpSteps { times.append(Self.seconds(since: start)) }
+            guard step >= Self.warmUpSteps else { continue }
+            steps.append((Self.seconds(since: start), model.clock.times.since(before)))
         }
-        times.sort()
+        steps.sort { $0.seconds < $1.seconds }
+        let times = steps.map(\.seconds)
+        let faster = steps.prefix(steps.count / 2 + 1)
         let middle = times[times.count / 2]
         let count = Double(tokens)
         return Figure(
             name: name, batch: batch, context: context, tokensPerSecond: count / middle,
             fastest: count / times[0], slowest: count / times[times.count - 1],
-            milliseconds: middle * 1000)
+            milliseconds: middle * 1000,
+            stages: faster.reduce(StageTimes()) { $0.adding($1.stages) },
+            stagesSteps: faster.count)
     }
 
     private static func seconds(since start: Instant) -> Double {

@@ -29,6 +29,7 @@ public struct EngineBenchmarkOptions: Sendable {
           --dtype TYPE          bfloat16 or float32 (default bfloat16)
           --quantization w8a8   int8 at load
           --json                one JSON object a line
+          --profile             where a step's time goes, after each figure
 
         """
 
@@ -41,6 +42,7 @@ public struct EngineBenchmarkOptions: Sendable {
     public var elementType = CPUBackend.ElementType.bfloat16
     public var quantizesWeights = false
     public var printsJSON = false
+    public var printsProfile = false
 
     /// - Parameter arguments: without the program's name and the word `engine`.
     public init(arguments: [String]) throws(EngineBenchmarkError) {
@@ -48,6 +50,10 @@ public struct EngineBenchmarkOptions: Sendable {
         while let name = rest.popFirst() {
             if name == "--json" {
                 printsJSON = true
+                continue
+            }
+            if name == "--profile" {
+                printsProfile = true
                 continue
             }
             guard let value = rest.popFirst() else {
