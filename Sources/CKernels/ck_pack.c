@@ -22,6 +22,9 @@ size_t ck_packed_bytes(int kind, size_t outputs, size_t inputs)
     return ck_blocks(outputs, CK_PANEL) * ck_panel_bytes(kind, inputs);
 }
 
+// Units that a panel of int8 is transposed by.
+enum { SIGN_UNITS = 64 };
+
 struct job {
     const struct ck_panel_kernels *kernels;
     const struct ck_weights *source;
@@ -105,9 +108,20 @@ static void pack_panel(void *context, size_t panel, size_t thread)
         }
     }
     uint8_t *packed = job->packed + panel * job->row_bytes * CK_PANEL;
-    job->kernels->transpose((uint32_t *)packed, rows, job->row_bytes / 4);
-    if (job->kind >= CK_INT8_STATIC) {
-        for (size_t i = 0; i < job->row_bytes * CK_PANEL; i++) packed[i] ^= 0x80;
+    size_t units = job->row_bytes / 4;
+    if (job->kind < CK_INT8_STATIC) {
+        job->kernels->transpose((uint32_t *)packed, rows, units);
+        return;
+    }
+    // Signs are turned over while the codes are still in the first cache.
+    for (size_t unit = 0; unit < units; unit += SIGN_UNITS) {
+        size_t count = ck_min(SIGN_UNITS, units - unit);
+        uint32_t *to = (uint32_t *)packed + unit * CK_PANEL;
+        job->kernels->transpose(to, rows, count);
+        for (size_t i = 0; i < count * CK_PANEL; i++) to[i] ^= 0x80808080;
+        for (size_t o = 0; o < CK_PANEL; o++) {
+            if (rows[o]) rows[o] = (const uint8_t *)rows[o] + count * 4;
+        }
     }
 }
 
