@@ -34,7 +34,8 @@ extension EngineConfiguration {
             cacheType: options.requiredText("kv-cache-dtype"),
             quantization: options.text("quantization"),
             kernelLevel: options.requiredText("kernel-level"),
-            threadCount: options.requiredInteger("worker-threads"))
+            threadCount: options.requiredInteger("worker-threads"),
+            weightsCacheFolder: options.text("packed-weights-cache"))
     }
 
     /// A worker that gateways reach by loopback alone must not listen elsewhere either, as UCX does

@@ -44,7 +44,7 @@ enum EngineLoader {
         } catch {
             throw EngineLoadError("\(error)")
         }
-        let backend = try backend(configuration, config)
+        let backend = try backend(configuration, config, emit: emit)
         let model = try model(
             configuration, config, backend: backend, blockCount: blockCount, emit: emit)
         let sampler = Sampler(
@@ -150,7 +150,8 @@ enum EngineLoader {
     }
 
     private static func backend(
-        _ configuration: EngineConfiguration, _ config: ModelConfig
+        _ configuration: EngineConfiguration, _ config: ModelConfig,
+        emit: @escaping (EngineEvent) -> Void
     ) throws(EngineLoadError) -> CPUBackend {
         let processors = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         let threads =
@@ -169,7 +170,10 @@ enum EngineLoader {
                 kernels: level, threads: min(threads, CPUBackend.threadCountMax),
                 elementType: elementType(configuration, config),
                 cacheType: cacheType(configuration, config),
-                quantizesWeights: configuration.quantization == "w8a8")
+                quantizesWeights: configuration.quantization == "w8a8",
+                weightsCache: configuration.weightsCacheFolder.map { folder in
+                    PackedWeightsCache(folder: folder) { emit(.weightsCache($0)) }
+                })
         } catch {
             throw EngineLoadError("\(error)")
         }

@@ -20,6 +20,7 @@ enum EngineCommand: Sendable {
 /// What the engine thread tells the link thread.
 enum EngineEvent: Sendable {
     case loading(bytes: UInt64, of: UInt64)
+    case weightsCache(PackedWeightsCache.Report)
     case loaded(EngineFacts)
     /// The process cannot serve: bad options, bad checkpoint, no memory.
     case failed(String)
@@ -75,6 +76,7 @@ struct EngineConfiguration: Sendable {
     let quantization: String?
     let kernelLevel: String
     let threadCount: Int
+    let weightsCacheFolder: String?
 }
 
 /// What the link thread needs to know of a loaded model.

@@ -215,6 +215,8 @@ public final class EngineWorkerService {
         case .loading(let bytes, let total):
             percent = UInt32(bytes * 100 / max(total, 1))
             notifier.status("loading \(percent) % \(bytes) of \(total) bytes")
+        case .weightsCache(let report):
+            if report.isWarning { logger.warning(report.text) } else { logger.info(report.text) }
         case .loaded(let facts):
             self.facts = facts
             percent = 100

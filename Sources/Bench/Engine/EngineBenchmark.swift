@@ -63,7 +63,10 @@ public struct EngineBenchmark {
         do throws(BackendError) {
             backend = try CPUBackend(
                 kernels: .best, threads: options.threads, elementType: options.elementType,
-                quantizesWeights: options.quantizesWeights)
+                quantizesWeights: options.quantizesWeights,
+                weightsCache: options.weightsCacheFolder.map { folder in
+                    PackedWeightsCache(folder: folder) { print($0.text) }
+                })
         } catch {
             throw EngineBenchmarkError("\(error)")
         }

@@ -28,6 +28,7 @@ public struct EngineBenchmarkOptions: Sendable {
           --steps N             steps that count, of each kind (default 12)
           --dtype TYPE          bfloat16 or float32 (default bfloat16)
           --quantization w8a8   int8 at load
+          --packed-weights-cache DIR  as the worker's option
           --json                one JSON object a line
           --profile             where a step's time goes, after each figure
 
@@ -41,6 +42,7 @@ public struct EngineBenchmarkOptions: Sendable {
     public var steps = 12
     public var elementType = CPUBackend.ElementType.bfloat16
     public var quantizesWeights = false
+    public var weightsCacheFolder: String?
     public var printsJSON = false
     public var printsProfile = false
 
@@ -67,6 +69,7 @@ public struct EngineBenchmarkOptions: Sendable {
     private mutating func take(_ name: String, _ value: String) throws(EngineBenchmarkError) {
         switch name {
         case "--model": model = value
+        case "--packed-weights-cache": weightsCacheFolder = value
         case "--threads": threads = try Self.number(name, value, 1...Self.threadCountMax)
         case "--batch": batches = try Self.numbers(name, value, 0...Self.batchMax)
         case "--context": context = try Self.number(name, value, 0...Self.contextMax)

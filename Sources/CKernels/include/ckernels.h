@@ -329,6 +329,8 @@ void ck_prefer_huge_pages(void *start, size_t bytes);
 // Takes the whole pages of a file's private mapping out of this process; they are read again when
 // touched.
 void ck_release_pages(const void *start, size_t bytes);
+// Brings all pages of a file's mapping in now. 0, or the number of the error of the read.
+int ck_populate(void *start, size_t bytes);
 
 #pragma clang assume_nonnull end
 #endif

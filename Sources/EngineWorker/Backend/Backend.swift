@@ -27,6 +27,10 @@ public protocol Backend: AnyObject {
     /// The experts of one layer that this worker owns, in order; all have the same shape.
     func loadExperts(_ experts: [MLPWeights]) throws(BackendError) -> ExpertsHandle
     func makeMatrix(rows: Int, columns: Int) throws(BackendError) -> DeviceMatrix
+    /// All linears and key-value projections are loaded inside parts, in an order that the model's
+    /// configuration alone decides; a backend may share a part with other workers.
+    func beginWeights(_ part: WeightPart)
+    func endWeights() throws(BackendError)
 
     // MARK: One step
 
@@ -67,6 +71,26 @@ public protocol Backend: AnyObject {
     func lmHead(
         _ input: DeviceMatrix, rows: [Int32], _ norm: NormWeights, _ head: LinearHandle,
         into logits: UnsafeMutablePointer<Float>)
+}
+
+/// A part of a model's weights that several workers hold alike.
+public struct WeightPart: Hashable, Sendable {
+    /// See ``Checkpoint/fileIdentity``.
+    public let checkpoint: String
+    /// Usable in a file's name.
+    public let name: String
+
+    /// What every worker has.
+    static func common(of checkpoint: Checkpoint) -> WeightPart {
+        WeightPart(checkpoint: checkpoint.fileIdentity, name: "common")
+    }
+
+    /// All layers' experts of a range.
+    static func experts(_ range: Range<Int>, of checkpoint: Checkpoint) -> WeightPart {
+        WeightPart(
+            checkpoint: checkpoint.fileIdentity,
+            name: "experts-\(range.lowerBound)-\(range.upperBound)")
+    }
 }
 
 public struct BackendLimits: Hashable, Sendable {

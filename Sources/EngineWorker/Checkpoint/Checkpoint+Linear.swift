@@ -83,8 +83,12 @@ extension TensorView {
     func elements<Element: BitwiseCopyable>(as type: Element.Type) -> [Element] {
         precondition(MemoryLayout<Element>.size == self.type.size, "\(type) in \(summary)")
         let bytes = self.bytes
-        return (0..<count).map {
-            bytes.loadUnaligned(fromByteOffset: $0 * self.type.size, as: type)
+        return [Element](unsafeUninitializedCapacity: count) { elements, filled in
+            if let start = bytes.baseAddress {
+                UnsafeMutableRawBufferPointer(elements).baseAddress?
+                    .copyMemory(from: start, byteCount: bytes.count)
+            }
+            filled = count
         }
     }
 

@@ -17,6 +17,10 @@ public final class Checkpoint {
     /// left out: a worker must not touch those of others). How tensors are spread over files does
     /// not matter.
     public let digest: String
+    /// Of these very files, on this host: ``digest``, the sizes of the files with tensors and when
+    /// they were last written, and the description of a quantisation. It differs after any change
+    /// to a file's contents by ordinary means, and also between copies.
+    public let fileIdentity: String
     /// In the order of names.
     private let tensors: [TensorView]
     private let indices: [String: Int]
@@ -25,12 +29,15 @@ public final class Checkpoint {
         self.folder = folder
         config = try ModelConfig(folder: folder)
         var tensors: [String: TensorView] = [:]
+        var files: [MappedFile] = []
         for name in try Self.shardNames(in: folder) {
             let path = folder + "/" + name
             guard Folder.exists(path) else {
                 throw .missingFile(path: path, neededFor: "weights that the index lists")
             }
-            for tensor in try SafetensorsFile(path: path).tensors {
+            let shard = try SafetensorsFile(path: path)
+            files.append(shard.file)
+            for tensor in shard.tensors {
                 if let other = tensors.updateValue(tensor, forKey: tensor.name) {
                     let reason = "tensor \(tensor.name.prefix(200)) is also in \(other.file.path)"
                     throw .malformed(path: path, reason: reason)
@@ -42,6 +49,7 @@ public final class Checkpoint {
         indices = Dictionary(
             uniqueKeysWithValues: sorted.enumerated().map { ($0.element.name, $0.offset) })
         digest = try Self.digest(folder: folder, tensors: sorted)
+        fileIdentity = try Self.identity(digest, files: files, folder: folder)
     }
 
     /// - Throws: ``CheckpointError/missingTensor(folder:tensor:)``
@@ -114,6 +122,21 @@ public final class Checkpoint {
         return names.sorted()
     }
 
+    private static func identity(
+        _ digest: String, files: [MappedFile], folder: String
+    ) throws(CheckpointError) -> String {
+        var hash = FNV1a()
+        var text = digest
+        for file in files { text += " \(file.bytes.count) \(file.modified)" }
+        text.withUTF8 { hash.add(UnsafeRawBufferPointer($0)) }
+        let description = folder + "/" + QuantizationMap.fileName
+        if Folder.exists(description) {
+            let contents = try MappedFile.contents(of: description)
+            contents.withUnsafeBytes { hash.add($0) }
+        }
+        return hash.text
+    }
+
     private static func digest(
         folder: String, tensors: [TensorView]
     ) throws(CheckpointError) -> String {
@@ -126,14 +149,19 @@ public final class Checkpoint {
             if tensor.name.contains(".experts.") { continue }
             hash.add(UnsafeRawBufferPointer(rebasing: tensor.bytes.prefix(digestedBytes)))
         }
-        let text = String(hash.value, radix: 16)
-        return String(repeating: "0", count: 16 - text.count) + text
+        return hash.text
     }
 }
 
 /// Fowler, Noll and Vo's 64-bit hash, variant 1a: for comparison, not for security.
 struct FNV1a {
     private(set) var value: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    /// 16 hexadecimal digits.
+    var text: String {
+        let digits = String(value, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
 
     mutating func add(_ bytes: UnsafeRawBufferPointer) {
         for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }

@@ -5,6 +5,8 @@ internal import Glibc
 public final class MappedFile: @unchecked Sendable {
     // Immutable after init, and the mapping is read-only: safe to share.
     public let path: String
+    /// When its contents last changed: nanoseconds since 1970.
+    public let modified: Int
     /// Valid as long as this object: whoever reads them holds a reference meanwhile.
     public let bytes: UnsafeRawBufferPointer
 
@@ -28,6 +30,7 @@ public final class MappedFile: @unchecked Sendable {
             throw .io(path: path, operation: "mmap", errno: errno)
         }
         self.path = path
+        modified = status.st_mtim.tv_sec * 1_000_000_000 + status.st_mtim.tv_nsec
         bytes = UnsafeRawBufferPointer(start: start, count: byteCount)
     }
 

@@ -43,8 +43,21 @@ struct WeightLoader {
         let vocabulary = config.vocabularySize
         let embedding = try embedding(
             "model.embed_tokens.weight", shape: [vocabulary, config.hiddenSize])
+        // Experts first: workers that start at once pack theirs side by side, and only then need
+        // the part that one of them packs for all.
+        backend.beginWeights(.experts(experts, of: checkpoint))
+        var owned: [ExpertsHandle] = []
+        for index in config.denseLayerCount..<max(config.layerCount, config.denseLayerCount) {
+            owned.append(try ownedExperts("model.layers.\(index).mlp"))
+        }
+        try store { () throws(BackendError) in try backend.endWeights() }
+        backend.beginWeights(.common(of: checkpoint))
         var layers: [ModelWeights.Layer] = []
-        for index in 0..<config.layerCount { layers.append(try layer(index)) }
+        for index in 0..<config.layerCount {
+            let experts =
+                index < config.denseLayerCount ? nil : owned[index - config.denseLayerCount]
+            layers.append(try layer(index, experts: experts))
+        }
         let weights = ModelWeights(
             embedding: embedding,
             layers: layers,
@@ -52,19 +65,23 @@ struct WeightLoader {
                 "model.norm", count: config.hiddenSize, epsilon: Float(config.normEpsilon)),
             head: try dense(
                 "lm_head.weight", shape: [vocabulary, config.hiddenSize], role: .head))
+        try store { () throws(BackendError) in try backend.endWeights() }
         progress(LoadProgress(bytesDone: bytesTotal, bytesTotal: bytesTotal))
         return weights
     }
 
-    private mutating func layer(_ index: Int) throws(ModelLoadError) -> ModelWeights.Layer {
+    /// - Parameter experts: nil for a dense layer.
+    private mutating func layer(
+        _ index: Int, experts: ExpertsHandle?
+    ) throws(ModelLoadError) -> ModelWeights.Layer {
         let config = checkpoint.config
         let (prefix, hidden) = ("model.layers.\(index)", config.hiddenSize)
         let epsilon = Float(config.normEpsilon)
         let feedForward: ModelWeights.FeedForward
-        if index < config.denseLayerCount {
-            feedForward = .dense(try mlp("\(prefix).mlp", inner: config.innerSize))
+        if let experts {
+            feedForward = .experts(try moe("\(prefix).mlp", experts))
         } else {
-            feedForward = .experts(try moe("\(prefix).mlp"))
+            feedForward = .dense(try mlp("\(prefix).mlp", inner: config.innerSize))
         }
         return ModelWeights.Layer(
             inputNorm: try norm("\(prefix).input_layernorm", count: hidden, epsilon: epsilon),
@@ -112,7 +129,22 @@ struct WeightLoader {
                 inputs: config.headCount * config.valueHeadSize))
     }
 
-    private mutating func moe(_ prefix: String) throws(ModelLoadError) -> ModelWeights.MoE {
+    private mutating func ownedExperts(
+        _ prefix: String
+    ) throws(ModelLoadError) -> ExpertsHandle {
+        var owned: [MLPWeights] = []
+        for expert in experts {
+            owned.append(
+                try mlp(
+                    "\(prefix).experts.\(expert)", inner: checkpoint.config.expertInnerSize))
+        }
+        let table = owned
+        return try store { () throws(BackendError) in try backend.loadExperts(table) }
+    }
+
+    private mutating func moe(
+        _ prefix: String, _ experts: ExpertsHandle
+    ) throws(ModelLoadError) -> ModelWeights.MoE {
         let config = checkpoint.config
         let router = RouterWeights(
             gate: try dense(
@@ -120,20 +152,12 @@ struct WeightLoader {
                 role: .router),
             bias: try vector(
                 "\(prefix).gate.e_score_correction_bias", count: config.expertCount))
-        var owned: [MLPWeights] = []
-        for expert in experts {
-            owned.append(try mlp("\(prefix).experts.\(expert)", inner: config.expertInnerSize))
-        }
         var shared: MLPWeights?
         if config.sharedExpertCount > 0 {
             let inner = config.expertInnerSize * config.sharedExpertCount
             shared = try mlp("\(prefix).shared_experts", inner: inner)
         }
-        let table = owned
-        return ModelWeights.MoE(
-            router: router,
-            experts: try store { () throws(BackendError) in try backend.loadExperts(table) },
-            shared: shared)
+        return ModelWeights.MoE(router: router, experts: experts, shared: shared)
     }
 
     private mutating func mlp(

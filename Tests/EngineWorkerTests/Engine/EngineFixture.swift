@@ -17,7 +17,7 @@ final class EngineFixture {
     static func configuration(
         rank: Int = 0, worldSize: Int = 1, model: String = "tiny-random", length: Int? = 512,
         blockCount: Int? = 64, cacheBytes: Int = 1 << 20, quantization: String? = nil,
-        prefixCaching: Bool = false
+        prefixCaching: Bool = false, weightsCacheFolder: String? = nil
     ) -> EngineConfiguration {
         EngineConfiguration(
             modelFolder: Fixtures.model(model), dpRank: rank, worldSize: worldSize,
@@ -28,7 +28,8 @@ final class EngineFixture {
             priorityScheduling: false,
             syncInterval: Self.syncInterval, exchangeTimeout: .seconds(30),
             collectives: .sharedMemory, collectivesDevice: nil, elementType: "float32",
-            cacheType: "auto", quantization: quantization, kernelLevel: "best", threadCount: 1)
+            cacheType: "auto", quantization: quantization, kernelLevel: "best", threadCount: 1,
+            weightsCacheFolder: weightsCacheFolder)
     }
 
     init(_ configuration: EngineConfiguration = EngineFixture.configuration()) throws {

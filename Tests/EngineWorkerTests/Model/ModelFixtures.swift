@@ -82,7 +82,8 @@ final class Driver {
         _ name: String, kernels: CPUBackend.KernelLevel = .best, threads: Int = 2,
         blockSize: Int = 16, rank: Int = 0,
         collectives: any Collectives = SingleRankCollectives(),
-        elementType: CPUBackend.ElementType = .float32, quantizesWeights: Bool = false
+        elementType: CPUBackend.ElementType = .float32, quantizesWeights: Bool = false,
+        weightsCache: PackedWeightsCache? = nil
     ) throws {
         let config = try ModelConfig(folder: Fixtures.model(name))
         let placement = ExpertPlacement(
@@ -93,7 +94,8 @@ final class Driver {
             folder: Fixtures.model(name), placement: placement,
             backend: CPUBackend(
                 kernels: kernels, threads: threads, elementType: elementType,
-                quantizesWeights: quantizesWeights), collectives: collectives,
+                quantizesWeights: quantizesWeights, weightsCache: weightsCache),
+            collectives: collectives,
             limits: BackendLimits(rowsMax: 512, blockCount: blocks, blockSize: blockSize))
         freeBlocks = (0..<Int32(blocks)).map { $0 * 37 % Int32(blocks) }
         if Set(freeBlocks).count < blocks { freeBlocks = Array(0..<Int32(blocks)).reversed() }

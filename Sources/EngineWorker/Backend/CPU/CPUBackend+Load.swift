@@ -4,8 +4,17 @@ internal import CKernels
 extension CPUBackend {
     static let panel = Int(CK_PANEL)
 
+    public func beginWeights(_ part: WeightPart) {
+        let types = elementType == .float32 ? "float32" : "bfloat16"
+        packed.begin(
+            part,
+            setting: "dtype=\(types) w8a8=\(quantizesWeights) kernels=\(kernels.rawValue)")
+    }
+
+    public func endWeights() throws(BackendError) { try packed.end() }
+
     public func loadVector(_ values: [Float]) throws(BackendError) -> VectorHandle {
-        vectors.append(try packed.take(values, paddedTo: values.count))
+        vectors.append(try packed.keep(vector: values))
         return VectorHandle(index: vectors.count - 1, count: values.count)
     }
 
@@ -30,7 +39,7 @@ extension CPUBackend {
         let linear: ck_linear
         switch source {
         case .dense, .fp8Blocks:
-            let floats = try FloatWeights(source)
+            let floats = try FloatWeights(source, isNeeded: !packed.isFilled)
             linear = try pack(
                 floats.weights, outputs: floats.outputs, inputs: floats.inputs,
                 as: quantizesWeights && role != .router ? .int8 : floatForm(floats, role: role))
@@ -81,7 +90,7 @@ extension CPUBackend {
         guard let config = step?.config else {
             preconditionFailure("prepare(_:limits:) was not called")
         }
-        let floats = try FloatWeights(source)
+        let floats = try FloatWeights(source, isNeeded: !packed.isFilled)
         let (nope, value, latent) = (config.nopeHeadSize, config.valueHeadSize, config.latentRank)
         let form = floatForm(floats, role: .projection)
         let table = UnsafeMutablePointer<ck_linear>.allocate(capacity: 2 * config.headCount)
@@ -131,8 +140,10 @@ extension CPUBackend {
             scales = try packed.take([], paddedTo: Self.padded(outputs))
         }
         let memory = try packed.take(byteCount: ck_packed_bytes(kind, outputs, inputs))
-        withUnsafePointer(to: weights) {
-            ck_pack(engine, memory, scales, kind, outputs, inputs, $0)
+        if !packed.isFilled {
+            withUnsafePointer(to: weights) {
+                ck_pack(engine, memory, scales, kind, outputs, inputs, $0)
+            }
         }
         return ck_linear(
             kind: kind, wide: isWide ? 1 : 0, input_scale: 0, input_offset: 0, outputs: outputs,
@@ -148,10 +159,13 @@ extension CPUBackend {
             preconditionFailure("\(weight.name) \(weight.shape) has no bytes")
         }
         let memory = try packed.take(byteCount: ck_packed_bytes(Int32(kind), outputs, inputs))
-        var source = ck_weights(
-            kind: Int32(CK_INT8_DYNAMIC), data: start, output_stride: inputs, input_stride: 1)
-        ck_pack(engine, memory, nil, Int32(kind), outputs, inputs, &source)
-        ck_release_pages(start, weight.bytes.count)
+        if !packed.isFilled {
+            var source = ck_weights(
+                kind: Int32(CK_INT8_DYNAMIC), data: start, output_stride: inputs,
+                input_stride: 1)
+            ck_pack(engine, memory, nil, Int32(kind), outputs, inputs, &source)
+            ck_release_pages(start, weight.bytes.count)
+        }
         let scales = try packed.take(scale, paddedTo: Self.padded(outputs))
         return ck_linear(
             kind: Int32(kind), wide: 0, input_scale: 0, input_offset: 0, outputs: outputs,
@@ -170,8 +184,10 @@ struct FloatWeights {
 
     var start: UnsafeRawPointer { weights.data }
 
-    /// - Parameter source: `.dense` or `.fp8Blocks`.
-    init(_ source: LinearSource) throws(BackendError) {
+    /// - Parameters:
+    ///   - source: `.dense` or `.fp8Blocks`.
+    ///   - isNeeded: whether elements will be read; else only kind and shape are right.
+    init(_ source: LinearSource, isNeeded: Bool = true) throws(BackendError) {
         let kind: Int
         switch source {
         case .dense(let tensor):
@@ -182,14 +198,15 @@ struct FloatWeights {
                 wide = nil
             case .f16:
                 kind = CK_F32
-                wide = try Self.widened(half: tensor)
+                wide = isNeeded ? try Self.widened(half: tensor) : nil
             default:
                 throw .unsupported("\(tensor.name) is \(tensor.summary), which is no dense weight")
             }
         case .fp8Blocks(let weight, let scales, let block):
             tensor = weight
             kind = CK_F32
-            wide = try Self.widened(weight, scales: scales, block: block)
+            wide =
+                isNeeded ? try Self.widened(weight, scales: scales, block: block) : nil
         case .staticInt8(let weight, _, _, _, _), .dynamicInt8(let weight, _):
             throw .unsupported("\(weight.name) is int8 where floats are needed")
         }

@@ -58,9 +58,11 @@ public final class CPUBackend: Backend {
     /// - Parameters:
     ///   - threads: threads that compute, the caller's included.
     ///   - cacheType: default: as `elementType`.
+    ///   - weightsCache: where packed weights are shared; nil: this process has its own.
     public init(
         kernels: KernelLevel, threads: Int, elementType: ElementType = .float32,
-        cacheType: ElementType? = nil, quantizesWeights: Bool = false
+        cacheType: ElementType? = nil, quantizesWeights: Bool = false,
+        weightsCache: PackedWeightsCache? = nil
     ) throws(BackendError) {
         precondition((1...Self.threadCountMax).contains(threads), "\(threads) threads")
         guard kernels.isAvailable else {
@@ -74,7 +76,7 @@ public final class CPUBackend: Backend {
         self.cacheType = cacheType ?? elementType
         self.quantizesWeights = quantizesWeights
         self.engine = engine
-        packed = PackedWeights()
+        packed = PackedWeights(cache: weightsCache)
     }
 
     deinit {

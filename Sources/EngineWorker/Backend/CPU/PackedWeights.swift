@@ -1,43 +1,85 @@
-internal import CKernels
+internal import Glibc
 
-/// The memory that a CPU backend's weights are packed into: cut in order from large mappings, so
-/// that the kernel can back them with huge pages.
+/// The memory of a CPU backend's packed weights, one part after the other: packed here into memory
+/// of this process, or found packed in a file that the workers of a host share.
+///
+/// The backend asks for the same pieces in the same order in both cases, and writes into them only
+/// while ``isFilled`` is false: a file is mapped read-only.
 final class PackedWeights {
-    static let chunkBytes = 64 << 20
-    static let alignment = 64
+    /// A part that is being loaded, or was.
+    private struct Part {
+        var layout = PackedLayout()
+        /// One a chunk, or none when `file` has the part.
+        var chunks: [HostBuffer] = []
+        var file: PackedFile?
+        var entry: PackedWeightsCache.Entry?
+    }
 
-    private var chunk: HostBuffer?
-    private var used = 0
+    private let cache: PackedWeightsCache?
+    private var current = Part()
+    private var finished: [Part] = []
+    private var vectors = Part()
     private var owned: [HostBuffer] = []
     private var tensors: [TensorView] = []
 
-    /// Zeroed memory, aligned to a cache line, for as long as this object lives.
-    func take(byteCount: Int) throws(BackendError) -> UnsafeMutableRawPointer {
-        let size = (byteCount + Self.alignment - 1) / Self.alignment * Self.alignment
-        if let chunk, used + size <= chunk.byteCount {
-            defer { used += size }
-            return chunk.address + used
+    init(cache: PackedWeightsCache?) { self.cache = cache }
+
+    /// Whether what ``take(byteCount:)`` gives has its contents already.
+    var isFilled: Bool { current.file != nil }
+
+    /// - Parameter setting: what else than the part decides about its bytes, in words.
+    func begin(_ part: WeightPart, setting: String) {
+        precondition(current.layout.pieces.isEmpty, "a part begins inside another")
+        guard let cache else { return }
+        switch cache.open(part, setting: setting) {
+        case .found(let file): current.file = file
+        case .missing(let entry): current.entry = entry
+        case .unusable: break
         }
-        let fresh = try own(byteCount: max(size, Self.chunkBytes), purpose: "weights")
-        ck_prefer_huge_pages(fresh.address, fresh.byteCount)
-        // What is left of the chunk with more room serves the next ones.
-        if chunk.map({ $0.byteCount - used < fresh.byteCount - size }) ?? true {
-            (chunk, used) = (fresh, size)
-        }
-        return fresh.address
     }
 
+    /// All pieces of the part were taken and filled.
+    func end() throws(BackendError) {
+        if let file = current.file, file.pieces.count != current.layout.pieces.count {
+            throw file.foreign
+        }
+        if let cache, let entry = current.entry, !current.layout.pieces.isEmpty {
+            current.file = cache.store(entry, current.layout, current.chunks)
+            current.entry = nil
+            if let file = current.file { try replaceChunks(by: file) }
+        }
+        finished.append(current)
+        current = Part()
+    }
+
+    /// Memory for as long as this object lives, aligned to a cache line; zeros unless it is filled.
+    func take(byteCount: Int) throws(BackendError) -> UnsafeMutableRawPointer {
+        guard let file = current.file else { return try Self.take(byteCount, from: &current) }
+        let index = current.layout.pieces.count
+        let start = current.layout.place(byteCount: byteCount)
+        guard index < file.pieces.count, file.pieces[index] == byteCount else {
+            throw file.foreign
+        }
+        return file.address + start
+    }
+
+    /// The same with `values` in it.
     func take<Element: BitwiseCopyable>(
         _ values: [Element], paddedTo count: Int
     ) throws(BackendError) -> UnsafeMutablePointer<Element> {
-        precondition(values.count <= count, "\(values.count) of \(count)")
         let memory = try take(byteCount: max(count, 1) * MemoryLayout<Element>.stride)
-        values.withUnsafeBytes { bytes in
-            if let start = bytes.baseAddress {
-                memory.copyMemory(from: start, byteCount: bytes.count)
-            }
-        }
-        return memory.assumingMemoryBound(to: Element.self)
+        return isFilled
+            ? memory.assumingMemoryBound(to: Element.self)
+            : Self.fill(memory, with: values, paddedTo: count)
+    }
+
+    /// Memory outside of all parts, which is never shared: for the small things.
+    func keep<Element: BitwiseCopyable>(
+        vector values: [Element]
+    ) throws(BackendError) -> UnsafeMutablePointer<Element> {
+        let byteCount = max(values.count, 1) * MemoryLayout<Element>.stride
+        return Self.fill(
+            try Self.take(byteCount, from: &vectors), with: values, paddedTo: values.count)
     }
 
     /// A mapping of its own.
@@ -49,4 +91,36 @@ final class PackedWeights {
 
     /// Keeps a tensor's mapping alive.
     func keep(_ tensor: TensorView) { tensors.append(tensor) }
+
+    private static func take(
+        _ byteCount: Int, from part: inout Part
+    ) throws(BackendError) -> UnsafeMutableRawPointer {
+        let start = part.layout.place(byteCount: byteCount)
+        let chunk = part.layout.chunks[part.layout.chunks.count - 1]
+        if part.chunks.count < part.layout.chunks.count {
+            part.chunks.append(
+                try HostBuffer(
+                    hugePages: chunk.byteCount / HostBuffer.hugePageBytes, purpose: "weights"))
+        }
+        return part.chunks[part.chunks.count - 1].address + (start - chunk.start)
+    }
+
+    private static func fill<Element: BitwiseCopyable>(
+        _ memory: UnsafeMutableRawPointer, with values: [Element], paddedTo count: Int
+    ) -> UnsafeMutablePointer<Element> {
+        precondition(values.count <= count, "\(values.count) of \(count)")
+        values.withUnsafeBytes { bytes in
+            if let start = bytes.baseAddress {
+                memory.copyMemory(from: start, byteCount: bytes.count)
+            }
+        }
+        return memory.assumingMemoryBound(to: Element.self)
+    }
+
+    /// The file's pages take the places of the private ones, so that pointers stay as they are.
+    private func replaceChunks(by file: PackedFile) throws(BackendError) {
+        for (chunk, buffer) in zip(current.layout.chunks, current.chunks) {
+            try file.map(over: buffer, chunk)
+        }
+    }
 }

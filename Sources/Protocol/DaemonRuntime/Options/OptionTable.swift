@@ -145,6 +145,9 @@ public enum OptionTable {
             "kernel-level", .choice(["auto", "reference", "avx2", "avx512", "avx512_bf16"]),
             .node([.worker]), default: "auto", help: "Instruction set of the kernels."),
         .init(
+            "packed-weights-cache", .text, .node([.worker]),
+            help: "Folder for files of packed weights, shared by the workers of a host."),
+        .init(
             "collectives-device", .text, .node([.worker]),
             help: "Network device for UCX, as in UCX_NET_DEVICES."),
         .init(
