@@ -44,10 +44,13 @@ final class PackedWeights {
             throw file.foreign
         }
         if let cache, let entry = current.entry, !current.layout.pieces.isEmpty {
-            current.file = cache.store(entry, current.layout, current.chunks)
-            current.entry = nil
-            if let file = current.file { try replaceChunks(by: file) }
+            if let file = cache.store(entry, current.layout, current.chunks) {
+                // The chunks keep the file's pages; its own mapping goes with it.
+                try replaceChunks(by: file)
+            }
         }
+        // Gives the lock back.
+        current.entry = nil
         finished.append(current)
         current = Part()
     }
