@@ -20,11 +20,14 @@ test: packages check-generated
 	swift test --skip-build --skip IntegrationTests
 	swift test --skip-build --filter IntegrationTests --no-parallel
 
-# The scheduler's cost in a release build; fails where it allocates or a pass takes too long. Then
-# the instructions of kernel calls, which may not be more than the committed ones.
+# What the scheduler and a whole tick cost in a release build; fails where a steady one allocates
+# or a pass takes too long. Then the instructions of kernel calls, which may not be more than the
+# committed ones.
 benchmark: packages
 	swift build -c release --product scheduler-benchmark
+	swift build -c release --product tick-benchmark
 	.build/release/scheduler-benchmark --check
+	.build/release/tick-benchmark --check models/demo/w8a8
 	scripts/count-instructions.sh
 
 # Where the time of a model's steps goes: make profile [MODEL=dir] [ARGS="--threads 2 --batch 8"]

@@ -182,11 +182,18 @@ let package = Package(
             exclude: ["counts.tsv"],
             cSettings: cSettings
         ),
+        // The same for whole ticks.
+        .executableTarget(
+            name: "tick-benchmark",
+            dependencies: ["CAllocationCounter", "EngineWorker", "DaemonRuntime", "Protocol"],
+            path: "Tests/TickBenchmark",
+            swiftSettings: swiftSettings
+        ),
         .testTarget(
             name: "EngineWorkerTests",
             dependencies: [
                 "EngineWorker", "DaemonRuntime", "Protocol", "CKernels", "collectives-peer",
-                "scheduler-benchmark",
+                "scheduler-benchmark", "tick-benchmark",
             ],
             swiftSettings: swiftSettings
         ),

@@ -224,7 +224,22 @@ int csr_peer_is_closed(const struct csr_peer *peer) {
 
 static char *ring_bytes_of(struct control *ring) { return (char *)ring + PAGE_BYTES; }
 
-int64_t csr_write(struct csr_peer *peer, const void *bytes, size_t count) {
+// Into the ring at position `place`, around its end.
+static void put(struct csr_peer *peer, uint64_t place, const void *bytes, size_t count) {
+    uint64_t start = place & (peer->ring_bytes - 1);
+    size_t first = count < peer->ring_bytes - start ? count : (size_t)(peer->ring_bytes - start);
+    char *ring = ring_bytes_of(peer->ring);
+    if (first > 0) memcpy(ring + start, bytes, first);
+    if (count > first) memcpy(ring, (const char *)bytes + first, count - first);
+}
+
+int csr_is_readable(const struct csr_inbox *inbox, uint32_t ring) {
+    return atomic_load_explicit(&ring_at(inbox, ring)->head, memory_order_acquire) !=
+           inbox->tails[ring];
+}
+
+int64_t csr_write(struct csr_peer *peer, const void *head, size_t head_count, const void *body,
+                  size_t body_count) {
     struct control *ring = peer->ring;
     uint64_t used = peer->head - atomic_load_explicit(&ring->tail, memory_order_acquire);
     if (used > peer->ring_bytes) return -1;
@@ -235,13 +250,13 @@ int64_t csr_write(struct csr_peer *peer, const void *bytes, size_t count) {
         if (used > peer->ring_bytes) return -1;
         if (used == peer->ring_bytes) return 0;
     }
-    uint64_t space = peer->ring_bytes - used;
-    size_t amount = count < space ? count : (size_t)space;
-    if (amount > CHUNK_BYTES) amount = CHUNK_BYTES;
-    uint64_t start = peer->head & (peer->ring_bytes - 1);
-    size_t first = amount < peer->ring_bytes - start ? amount : (size_t)(peer->ring_bytes - start);
-    memcpy(ring_bytes_of(ring) + start, bytes, first);
-    memcpy(ring_bytes_of(ring), (const char *)bytes + first, amount - first);
+    size_t space = (size_t)(peer->ring_bytes - used);
+    if (space > CHUNK_BYTES) space = CHUNK_BYTES;
+    size_t heads = head_count < space ? head_count : space;
+    size_t bodies = body_count < space - heads ? body_count : space - heads;
+    size_t amount = heads + bodies;
+    put(peer, peer->head, head, heads);
+    put(peer, peer->head + heads, body, bodies);
     peer->head += amount;
     atomic_store_explicit(&ring->head, peer->head, memory_order_release);
     ring_bell(peer->header);

@@ -2,12 +2,13 @@ internal import DaemonRuntime
 internal import Protocol
 
 /// One worker in lock-step with its peers: scheduler, model, sampler and collectives, on the engine
-/// thread. It talks to the rest of the daemon through `emit` alone.
+/// thread. It talks to the rest of the daemon through `emit` alone, once a tick: a steady tick
+/// allocates nothing, so the receiver of `emit` must copy the events and not keep their array.
 final class Engine {
     private let configuration: EngineConfiguration
     private let model: DeepSeekModel
     private let progress: EngineProgress
-    private let emit: (EngineEvent) -> Void
+    private let emitAll: ([EngineEvent]) -> Void
     private let sampler: Sampler
     private var scheduler: Scheduler
     private var lockstep: LockstepStateMachine
@@ -15,8 +16,10 @@ final class Engine {
     private var plan = StepPlan()
     private var results: [EntryResult] = []
     private var updates: [SequenceUpdate] = []
-    private var outputs: [SequenceOutput] = []
+    /// A tick's load and outputs.
+    private var said: [EngineEvent] = []
     private var pendingPrefill = PendingPrefill()
+    private(set) var times = TickTimes()
     private var dummyTicks: UInt64 = 0
     private var lastTick: UInt64 = 0
     /// A sequence was cancelled since the last load was told, and no output may follow to tell it.
@@ -30,15 +33,19 @@ final class Engine {
         scheduler: Scheduler,
         sampler: Sampler,
         progress: EngineProgress,
-        emit: @escaping (EngineEvent) -> Void
+        emit: @escaping ([EngineEvent]) -> Void
     ) {
         self.configuration = configuration
         self.model = model
         self.scheduler = scheduler
         self.sampler = sampler
         self.progress = progress
-        self.emit = emit
+        emitAll = emit
+        let sequencesMax = scheduler.limits.maxSequencesRunning
         plan.reserve(scheduler.limits)
+        results.reserveCapacity(sequencesMax)
+        updates.reserveCapacity(sequencesMax)
+        said.reserveCapacity(sequencesMax + 1)
         lockstep = LockstepStateMachine(syncInterval: UInt64(configuration.syncInterval))
     }
 
@@ -50,6 +57,9 @@ final class Engine {
         case .detached: .seconds(3600)
         }
     }
+
+    func measureExperts(by clock: @escaping () -> Int64) { model.expertTimer.clock = clock }
+    var expertNanoseconds: Int64 { model.expertTimer.nanoseconds }
 
     // MARK: Commands
 
@@ -86,7 +96,7 @@ final class Engine {
         if isRunning {
             loadIsStale = true
         } else {
-            emit(.outputs([], load))
+            emit(.load(load))
         }
     }
 
@@ -128,7 +138,7 @@ final class Engine {
             emit(.rejected(id, .otherView, reason))
             forget(id)
         }
-        emit(.outputs([], load))
+        emit(.load(load))
     }
 
     // MARK: The tick
@@ -151,10 +161,16 @@ final class Engine {
         noteFirstSchedule(at: now)
         model.clock.lap(.schedule)
         do throws(CollectiveError) {
+            times.exchangeBegins(at: MonotonicClock.now())
             guard let decision = try exchange(group, view, tick, deadline) else { return }
             model.clock.lap(.exchange)
-            guard decision.runsModel else { return emitLoadIfDue(decision) }
+            guard decision.runsModel else {
+                times.modelRests()
+                return emitLoadIfDue(decision)
+            }
+            times.forwardBegins(at: MonotonicClock.now())
             let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
+            times.forwardEnds(at: MonotonicClock.now())
             progress.advance()
             if model.failure != nil {
                 // The exchange of the next tick tells everybody.
@@ -201,20 +217,23 @@ final class Engine {
     }
 
     private func finishStep() {
-        outputs.removeAll(keepingCapacity: true)
         for entry in plan.entries where !entry.isDecode {
             pendingPrefill.onComputed(
                 entry.sequence, through: entry.firstPosition + entry.rowCount)
         }
+        guard !updates.isEmpty else { return }
+        for update in updates where update.finish != nil { pendingPrefill.onEnded(update.sequence) }
+        loadIsStale = false
+        said.append(.load(load))
         for update in updates {
             let scheduled = scheduledAt.removeValue(forKey: update.sequence)
-            if update.finish != nil { forget(update.sequence) }
-            outputs.append(SequenceOutput(update, scheduled: scheduled))
+            said.append(.output(SequenceOutput(update, scheduled: scheduled)))
         }
-        guard !outputs.isEmpty else { return }
-        loadIsStale = false
-        emit(.outputs(outputs, load))
+        emitAll(said)
+        said.removeAll(keepingCapacity: true)
     }
+
+    private func emit(_ event: EngineEvent) { emitAll([event]) }
 
     private func noteFirstSchedule(at now: Instant) {
         // A sequence that decodes has been in a plan before; one that goes on with its prompt is
@@ -234,7 +253,7 @@ final class Engine {
     private func emitLoadIfDue(_ decision: TickDecision) {
         guard decision.goesIdle || loadIsStale else { return }
         loadIsStale = false
-        emit(.outputs([], load))
+        emit(.load(load))
     }
 
     private func breakView(_ view: UInt32, _ tick: UInt64, _ error: CollectiveError) {
@@ -270,11 +289,8 @@ extension SequenceOutput {
             sequence: update.sequence,
             scheduled: scheduled,
             cachedPromptTokens: update.cachedPromptTokens,
-            tokenIDs: update.token.map { [$0.tokenID] } ?? [],
-            logprobs: update.token?.logprobs.map { [$0] } ?? [],
+            token: update.token,
             promptLogprobs: update.promptLogprobs ?? [],
-            finishReason: update.finish?.reason,
-            stopTokenID: update.finish?.stopTokenID,
-            error: update.finish?.error.map { "\($0)" } ?? "")
+            finish: update.finish)
     }
 }

@@ -3,8 +3,8 @@ internal import Glibc
 internal import Protocol
 
 /// Why an engine cannot be set up: options against checkpoint, checkpoint, memory.
-struct EngineLoadError: Error, CustomStringConvertible {
-    let description: String
+package struct EngineLoadError: Error, CustomStringConvertible {
+    package let description: String
 
     init(_ description: String) { self.description = description }
 }
@@ -15,7 +15,7 @@ enum EngineLoader {
     static func load(
         _ configuration: EngineConfiguration,
         progress: EngineProgress,
-        emit: @escaping (EngineEvent) -> Void
+        emit: @escaping ([EngineEvent]) -> Void
     ) throws(EngineLoadError) -> (engine: Engine, facts: EngineFacts) {
         let folder = configuration.modelFolder
         let config = try modelConfig(folder, configuration)
@@ -151,7 +151,7 @@ enum EngineLoader {
 
     private static func backend(
         _ configuration: EngineConfiguration, _ config: ModelConfig,
-        emit: @escaping (EngineEvent) -> Void
+        emit: @escaping ([EngineEvent]) -> Void
     ) throws(EngineLoadError) -> CPUBackend {
         let processors = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         let threads =
@@ -172,7 +172,7 @@ enum EngineLoader {
                 cacheType: cacheType(configuration, config),
                 quantizesWeights: configuration.quantization == "w8a8",
                 weightsCache: configuration.weightsCacheFolder.map { folder in
-                    PackedWeightsCache(folder: folder) { emit(.weightsCache($0)) }
+                    PackedWeightsCache(folder: folder) { emit([.weightsCache($0)]) }
                 })
         } catch {
             throw EngineLoadError("\(error)")
@@ -181,7 +181,7 @@ enum EngineLoader {
 
     private static func model(
         _ configuration: EngineConfiguration, _ config: ModelConfig, backend: CPUBackend,
-        blockCount: Int, emit: @escaping (EngineEvent) -> Void
+        blockCount: Int, emit: @escaping ([EngineEvent]) -> Void
     ) throws(EngineLoadError) -> DeepSeekModel {
         let (rank, worldSize) = (configuration.dpRank, configuration.worldSize)
         var reported = MonotonicClock.now()
@@ -200,8 +200,8 @@ enum EngineLoader {
                 let isLast = progress.bytesDone == progress.bytesTotal
                 guard isLast || now - reported > .milliseconds(100) else { return }
                 reported = now
-                emit(
-                    .loading(bytes: UInt64(progress.bytesDone), of: UInt64(progress.bytesTotal)))
+                let (done, total) = (UInt64(progress.bytesDone), UInt64(progress.bytesTotal))
+                emit([.loading(bytes: done, of: total)])
             }
         } catch {
             throw EngineLoadError("\(error)")

@@ -32,22 +32,21 @@ enum EngineEvent: Sendable {
     case requestWake(view: UInt32, fromTick: UInt64)
     case acknowledgeWake(view: UInt32, fromTick: UInt64)
     case rejected(SequenceID, RejectionReason, String)
-    case outputs([SequenceOutput], RankLoad)
+    /// How busy the rank is. A tick's comes before its outputs, and begins what belongs together.
+    case load(RankLoad)
+    case output(SequenceOutput)
 }
 
-/// One sequence's part of a step.
+/// One sequence's part of a step. Plain, so that a token takes no memory of its own on its way.
 struct SequenceOutput: Sendable {
     let sequence: SequenceID
     /// When it first entered a plan; with its first output (and, after a preemption, once more).
     let scheduled: Instant?
     /// Of its prompt, found in the prefix cache.
     let cachedPromptTokens: Int
-    let tokenIDs: [Int32]
-    let logprobs: [TokenLogprobs]
+    let token: SampledToken?
     let promptLogprobs: [TokenLogprobs]
-    let finishReason: FinishReason?
-    let stopTokenID: Int32?
-    let error: String
+    let finish: SequenceUpdate.Finish?
 }
 
 /// What the engine is told before it loads the model.

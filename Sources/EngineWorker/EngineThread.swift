@@ -24,9 +24,12 @@ final class EngineThread {
             let patience = engine?.patience(at: now) ?? .seconds(3600)
             if patience > .zero { commands.wait(until: now + patience) }
             progress.advance()
-            taken.removeAll(keepingCapacity: true)
-            commands.takeAll(into: &taken)
-            for command in taken { perform(command) }
+            // A tick that follows a tick makes no system call to find that nobody wants anything.
+            if patience > .zero || !commands.isEmpty {
+                taken.removeAll(keepingCapacity: true)
+                commands.takeAll(into: &taken)
+                for command in taken { perform(command) }
+            }
             engine?.lookForWork(at: MonotonicClock.now())
             if let engine, engine.isRunning { engine.step() }
         }
@@ -54,7 +57,7 @@ final class EngineThread {
         self.configuration = configuration
         do throws(EngineLoadError) {
             let loaded = try EngineLoader.load(configuration, progress: progress) {
-                [unowned self] event in emit(event)
+                [unowned self] events in emit(events)
             }
             engine = loaded.engine
             emit(.loaded(loaded.facts))
@@ -103,9 +106,11 @@ final class EngineThread {
 
     /// The link thread empties the mailbox all the time; when it does not, the engine has nobody to
     /// work for, so it waits.
-    private func emit(_ event: EngineEvent) {
-        while !events.post(event) {
+    private func emit(_ said: [EngineEvent]) {
+        while !events.post(contentsOf: said) {
             commands.wait(until: MonotonicClock.now() + .milliseconds(1))
         }
     }
+
+    private func emit(_ event: EngineEvent) { emit([event]) }
 }

@@ -84,15 +84,15 @@ extension EngineWorkerService {
             let isFirst = sessions.markDelivered(output.sequence)
             let answer = RequestOutput(
                 requestID: owner.request,
-                tokenIDs: output.tokenIDs,
-                logprobs: output.logprobs,
+                tokenIDs: output.token.map { [$0.tokenID] } ?? [],
+                logprobs: output.token?.logprobs.map { [$0] } ?? [],
                 promptLogprobs: output.promptLogprobs,
-                finishReason: output.finishReason,
-                stopTokenID: output.stopTokenID,
-                error: output.error,
+                finishReason: output.finish?.reason,
+                stopTokenID: output.finish?.stopTokenID,
+                error: output.finish?.error.map { "\($0)" } ?? "",
                 queued: isFirst ? (output.scheduled ?? now) - owner.arrived : .zero,
                 cachedPromptTokens: isFirst ? UInt32(output.cachedPromptTokens) : 0)
-            if output.finishReason != nil { sessions.remove(output.sequence) }
+            if output.finish != nil { sessions.remove(output.sequence) }
             if let index = batches.firstIndex(where: { $0.identity == owner.identity }) {
                 batches[index].outputs.append(answer)
             } else {

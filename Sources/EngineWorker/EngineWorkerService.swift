@@ -7,14 +7,18 @@ internal import Protocol
 /// them, so that heartbeats go on while a tick runs.
 public final class EngineWorkerService {
     static let commandsMax = 1 << 16
-    static let eventsMax = 1 << 14
+    /// Some hundred ticks of a full batch.
+    static let eventsMax = 1 << 17
+    /// What the link thread finds waiting in general.
+    static let eventsReserved = 1024
     static let sweepEvery = Interval.milliseconds(500)
 
     let loop = EventLoop()
     let logger: Logger
     let notifier = ServiceNotifier()
     let commands = Mailbox<EngineCommand>(capacity: EngineWorkerService.commandsMax)
-    let events = Mailbox<EngineEvent>(capacity: EngineWorkerService.eventsMax)
+    let events = Mailbox<EngineEvent>(
+        capacity: EngineWorkerService.eventsMax, reserving: EngineWorkerService.eventsReserved)
     let progress = EngineProgress()
     let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
     private let context = ZeroMQContext()
@@ -23,6 +27,9 @@ public final class EngineWorkerService {
     private let endpoint: String
     private var control: ControlLink?
     private var engine: NamedThread?
+
+    private var taken: [EngineEvent] = []
+    private var outputs: [SequenceOutput] = []
 
     var sessions = GatewaySessions()
     var stage = WorkerStage.joining
@@ -47,6 +54,7 @@ public final class EngineWorkerService {
         self.logger = logger
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.gatewayMessageBytesMax)
+        taken.reserveCapacity(Self.eventsReserved)
         requests = try ZeroMQSocket(.router, context: context, limits: limits)
         endpoint = try requests.bind(
             "tcp://\(Self.bracketed(options.requiredText("worker-address"))):*")
@@ -204,10 +212,24 @@ public final class EngineWorkerService {
 
     // MARK: Engine
 
+    /// The outputs of a step stand in a row behind its load.
     private func takeEvents() {
-        var taken: [EngineEvent] = []
+        taken.removeAll(keepingCapacity: true)
         events.takeAll(into: &taken)
-        for event in taken { onEngine(event) }
+        for event in taken {
+            if case .output(let output) = event {
+                outputs.append(output)
+            } else {
+                deliverOutputs()
+                onEngine(event)
+            }
+        }
+        deliverOutputs()
+    }
+
+    private func deliverOutputs() {
+        deliver(outputs)
+        outputs.removeAll(keepingCapacity: true)
     }
 
     private func onEngine(_ event: EngineEvent) {
@@ -242,12 +264,13 @@ public final class EngineWorkerService {
             control?.send(.wakeAck(view: view, fromTick: fromTick))
         case .rejected(let sequence, let reason, let text):
             reject(sequence, reason, text)
-        case .outputs(let outputs, let load):
+        case .load(let load):
             self.load = load
             if stage == .running || stage == .idle {
                 stage = load.running > 0 || load.waiting > 0 ? .running : .idle
             }
-            deliver(outputs)
+        case .output:
+            preconditionFailure("an output outside of a step")
         }
     }
 

@@ -14,6 +14,8 @@
 
 int64_t allocation_count(void) { return -1; }
 int64_t large_allocation_count(void) { return -1; }
+int64_t thread_allocation_count(void) { return 0; }
+int64_t thread_large_allocation_count(void) { return 0; }
 
 #else
 
@@ -24,6 +26,7 @@ extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
 
 static atomic_int_least64_t count, large_count;
+static _Thread_local int64_t thread_count, thread_large_count;
 
 int64_t allocation_count(void) { return atomic_load_explicit(&count, memory_order_relaxed); }
 
@@ -31,9 +34,15 @@ int64_t large_allocation_count(void) {
     return atomic_load_explicit(&large_count, memory_order_relaxed);
 }
 
+int64_t thread_allocation_count(void) { return thread_count; }
+int64_t thread_large_allocation_count(void) { return thread_large_count; }
+
 static void counted(size_t size) {
+    thread_count++;
     atomic_fetch_add_explicit(&count, 1, memory_order_relaxed);
-    if (size >= 1024) atomic_fetch_add_explicit(&large_count, 1, memory_order_relaxed);
+    if (size < 1024) return;
+    thread_large_count++;
+    atomic_fetch_add_explicit(&large_count, 1, memory_order_relaxed);
 }
 
 void *malloc(size_t size) {

@@ -6,7 +6,8 @@ internal import Glibc
 let usage = """
     usage: phalanx-bench serve [--option value ...]     load on a server
            phalanx-bench engine --model DIR [...]       one engine's steps, in this process
-           phalanx-bench serve|engine --help
+           phalanx-bench exchange [...]                 what ranks of a host exchange
+           phalanx-bench serve|engine|exchange --help
 
     """
 let arguments = Array(CommandLine.arguments.dropFirst())
@@ -23,6 +24,7 @@ if arguments.contains("--version") {
 if arguments.contains("--help") || arguments.contains("-h") {
     switch arguments.first {
     case "serve": print(BenchOptionTable.help(), terminator: "")
+    case "exchange": print(ExchangeBenchmarkOptions.help, terminator: "")
     case "engine": print(EngineBenchmarkOptions.help, terminator: "")
     default: print(usage, terminator: "")
     }
@@ -31,12 +33,25 @@ if arguments.contains("--help") || arguments.contains("-h") {
 if arguments.first == "engine" {
     do throws(EngineBenchmarkError) {
         let options = try EngineBenchmarkOptions(arguments: Array(arguments.dropFirst()))
+        guard options.ranks.isEmpty else {
+            try GroupBenchmark(options).run(StandardStreams.writeOutput)
+            exit(0)
+        }
         var benchmark = try EngineBenchmark(options)
         StandardStreams.writeError("loaded in \(benchmark.loadSeconds) s\n")
         try benchmark.run {
             StandardStreams.writeOutput((options.printsJSON ? $0.json : $0.line) + "\n")
             if options.printsProfile { StandardStreams.writeOutput($0.profile) }
         }
+        exit(0)
+    } catch {
+        complain(error.description, exitCode: 1)
+    }
+}
+if arguments.first == "exchange" {
+    do throws(EngineBenchmarkError) {
+        let options = try ExchangeBenchmarkOptions(arguments: Array(arguments.dropFirst()))
+        StandardStreams.writeOutput(try ExchangeBenchmark(options).run())
         exit(0)
     } catch {
         complain(error.description, exitCode: 1)

@@ -13,6 +13,7 @@ public struct EngineBenchmarkOptions: Sendable {
     static let batchMax = 4096
     static let contextMax = 1 << 20
     static let stepsMax = 1_000_000
+    static let ranksMax = 64
 
     public static let help = """
         usage: phalanx-bench engine --model DIR [--option value ...]
@@ -31,6 +32,13 @@ public struct EngineBenchmarkOptions: Sendable {
           --packed-weights-cache DIR  as the worker's option
           --json                one JSON object a line
           --profile             where a step's time goes, after each figure
+          --ranks N,N,...       whole ticks of groups of so many engines instead, each engine on a
+                                thread with --threads of its own, joined by shared memory, the
+                                experts split; each decodes the first of --batch sequences
+          --idle-ranks N        of those, the last have no sequences (default 0)
+          --spin N              microseconds that a rank's wait spins before it sleeps (default: as
+                                the engine worker)
+          --turns N             how often the groups take turns (default 3)
 
         """
 
@@ -45,6 +53,10 @@ public struct EngineBenchmarkOptions: Sendable {
     public var weightsCacheFolder: String?
     public var printsJSON = false
     public var printsProfile = false
+    public var ranks: [Int] = []
+    public var idleRanks = 0
+    public var turns = 3
+    public var spinMicroseconds: Int?
 
     /// - Parameter arguments: without the program's name and the word `engine`.
     public init(arguments: [String]) throws(EngineBenchmarkError) {
@@ -63,6 +75,9 @@ public struct EngineBenchmarkOptions: Sendable {
             }
             try take(name, value)
         }
+        guard ranks.isEmpty || !batches.isEmpty else {
+            throw EngineBenchmarkError("--ranks needs a --batch of at least 1")
+        }
         guard !model.isEmpty else { throw EngineBenchmarkError("--model DIR is missing") }
     }
 
@@ -75,6 +90,10 @@ public struct EngineBenchmarkOptions: Sendable {
         case "--context": context = try Self.number(name, value, 0...Self.contextMax)
         case "--prefill": prefills = try Self.numbers(name, value, 0...Self.contextMax)
         case "--steps": steps = try Self.number(name, value, 1...Self.stepsMax)
+        case "--ranks": ranks = try Self.numbers(name, value, 1...Self.ranksMax)
+        case "--idle-ranks": idleRanks = try Self.number(name, value, 0...Self.ranksMax)
+        case "--spin": spinMicroseconds = try Self.number(name, value, 0...Self.stepsMax)
+        case "--turns": turns = try Self.number(name, value, 1...Self.stepsMax)
         case "--dtype":
             switch value {
             case "bfloat16": elementType = .bfloat16
@@ -90,7 +109,7 @@ public struct EngineBenchmarkOptions: Sendable {
         }
     }
 
-    private static func number(
+    static func number(
         _ name: String, _ text: String, _ range: ClosedRange<Int>
     ) throws(EngineBenchmarkError) -> Int {
         guard let number = Int(text), range.contains(number) else {

@@ -57,9 +57,13 @@ void csr_peer_free(struct csr_peer *peer);
 int csr_peer_is_alive(const struct csr_peer *peer);
 int csr_peer_is_closed(const struct csr_peer *peer);
 
-// Copies as much of `bytes` as fits, at most one chunk, into the peer's ring. Returns the bytes
-// copied, 0 when the ring is full (the peer will then ring this process's bell), -1 if corrupt.
-int64_t csr_write(struct csr_peer *peer, const void *bytes, size_t count);
+// Copies as much of `head`, then of `body`, as fits, at most one chunk, into the peer's ring, and
+// shows both to the peer at once. Returns the bytes copied, 0 when the ring is full (the peer will
+// then ring this process's bell), -1 if corrupt.
+int64_t csr_write(struct csr_peer *peer, const void *head, size_t head_count, const void *body,
+                  size_t body_count);
+// Whether the own ring `ring` holds something to read. Cheap enough to be asked without end.
+int csr_is_readable(const struct csr_inbox *inbox, uint32_t ring);
 // Copies at most `count` bytes, at most one chunk, out of the own ring `ring`, which `writer`
 // fills. Returns the bytes copied, 0 when it is empty, -1 if corrupt.
 int64_t csr_read(struct csr_inbox *inbox, uint32_t ring, struct csr_peer *writer, void *bytes,

@@ -38,9 +38,25 @@ public protocol Collectives: AnyObject {
         tag: OperationTag,
         deadline: Instant
     ) throws(CollectiveError)
+
+    /// The same where every worker knows what it gets: the sizes of `incoming` are set before the
+    /// call. A transport may leave out parts of no bytes, and then nobody waits for them. Whether a
+    /// peer sent another size is for the caller to check, where the transport does not.
+    func allToAllOfKnownSizes(
+        outgoing: PeerBuffers,
+        incoming: PeerBuffers,
+        tag: OperationTag,
+        deadline: Instant
+    ) throws(CollectiveError)
 }
 
 extension Collectives {
+    public func allToAllOfKnownSizes(
+        outgoing: PeerBuffers, incoming: PeerBuffers, tag: OperationTag, deadline: Instant
+    ) throws(CollectiveError) {
+        try allToAll(outgoing: outgoing, incoming: incoming, tag: tag, deadline: deadline)
+    }
+
     public var statistics: CollectiveStatistics { CollectiveStatistics(worldSize: worldSize) }
 }
 

@@ -7,12 +7,27 @@ internal import Protocol
 enum ExchangePayload {
     case gather(send: UnsafeRawBufferPointer, receive: UnsafeMutableRawBufferPointer)
     case buffers(outgoing: PeerBuffers, incoming: PeerBuffers)
+    /// The sizes of `incoming` are set; parts of no bytes are left out.
+    case known(outgoing: PeerBuffers, incoming: PeerBuffers)
 
     func outgoing(to peer: Int) -> UnsafeRawBufferPointer {
         switch self {
         case .gather(let send, _): send
-        case .buffers(let outgoing, _): UnsafeRawBufferPointer(outgoing[peer])
+        case .buffers(let outgoing, _), .known(let outgoing, _):
+            UnsafeRawBufferPointer(outgoing[peer])
         }
+    }
+
+    /// Whether `peer` sends this worker a message, be it an empty one.
+    func receives(from peer: Int) -> Bool {
+        guard case .known(_, let incoming) = self else { return true }
+        return incoming.count(of: peer) > 0
+    }
+
+    /// Whether this worker sends `peer` a message.
+    func sends(to peer: Int) -> Bool {
+        guard case .known(let outgoing, _) = self else { return true }
+        return outgoing.count(of: peer) > 0
     }
 
     /// Where the `byteCount` bytes of `peer` belong; `nil` if this size is not what the operation
@@ -25,6 +40,8 @@ enum ExchangePayload {
         case .buffers(_, let incoming):
             incoming.setCount(byteCount, of: peer)
             return incoming[peer]
+        case .known(_, let incoming):
+            return incoming.count(of: peer) == byteCount ? incoming[peer] : nil
         }
     }
 
@@ -81,6 +98,22 @@ extension ExchangingCollectives {
         tag: OperationTag,
         deadline: Instant
     ) throws(CollectiveError) {
+        try exchange(
+            .buffers(outgoing: outgoing, incoming: incoming), outgoing, incoming, tag, deadline)
+    }
+
+    /// For transports that leave out what is empty.
+    func exchangeKnown(
+        outgoing: PeerBuffers, incoming: PeerBuffers, tag: OperationTag, deadline: Instant
+    ) throws(CollectiveError) {
+        try exchange(
+            .known(outgoing: outgoing, incoming: incoming), outgoing, incoming, tag, deadline)
+    }
+
+    private func exchange(
+        _ payload: ExchangePayload, _ outgoing: PeerBuffers, _ incoming: PeerBuffers,
+        _ tag: OperationTag, _ deadline: Instant
+    ) throws(CollectiveError) {
         precondition(outgoing !== incoming, "an all-to-all is not done in place")
         precondition(
             outgoing.peerCount == worldSize && incoming.peerCount == worldSize,
@@ -90,7 +123,6 @@ extension ExchangingCollectives {
                 outgoing.count(of: peer) <= messageBytesMax,
                 "\(outgoing.count(of: peer)) bytes for \(peer), at most \(messageBytesMax)")
         }
-        let payload = ExchangePayload.buffers(outgoing: outgoing, incoming: incoming)
         payload.copyOwn(rank: rank)
         try exchange(payload, tag: tag, deadline: deadline)
     }
@@ -120,7 +152,7 @@ struct HeaderCheck {
         }
         let byteCount = Int(header.payloadByteCount)
         guard let destination = payload.destination(byteCount: byteCount, from: peer) else {
-            throw lost(peer, "it sends \(byteCount) bytes to an all-gather of another size")
+            throw lost(peer, "it sends \(byteCount) bytes, which is not the size that was agreed")
         }
         return destination
     }

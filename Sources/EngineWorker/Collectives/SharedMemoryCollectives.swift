@@ -6,7 +6,10 @@ internal import Protocol
 ///
 /// An operation moves all its messages at once, a piece at a time, whichever can move; so
 /// all-to-alls of messages larger than the rings do not deadlock. When nothing moves, the worker
-/// spins for a bounded time and then sleeps on its own futex, which its peers ring.
+/// spins for a bounded time and then sleeps on its own futex, which its peers ring. It spins where
+/// operations of the kind have been short of late, and otherwise sleeps at once: a worker that
+/// only serves its experts waits for the others' attention in every layer, and would burn its
+/// processor for it.
 ///
 /// It must never wait for a process that is gone: while it sleeps it looks, every
 /// ``CollectivesOptions/livenessInterval``, whether those it waits for still live.
@@ -23,26 +26,30 @@ final class SharedMemoryCollectives: ExchangingCollectives {
     private var failure: CollectiveError?
     private var lastLivenessCheck = Instant(nanoseconds: 0)
 
-    /// Bytes of a message that are put behind its header and written in one go.
-    private static let firstPartBytesMax = CollectiveLimits.allGatherBytesMax
+    private var waits = WaitForecast()
+
+    /// Looks at the rings between two looks at the clock.
+    private static let looksPerSpin = 64
 
     /// The two streams between this worker and one peer, within the current operation.
     private struct Lane {
         let peer: Int
         let link: SharedMemoryPeer
-        /// Header and first bytes of the outgoing message, then the header of the incoming one.
+        /// Headers of the outgoing message and of the incoming one.
         let scratch: UnsafeMutableRawPointer
-        var firstPartCount = 0
-        var rest = UnsafeRawBufferPointer(start: nil, count: 0)
+        var message = UnsafeRawBufferPointer(start: nil, count: 0)
+        var sends = true
+        var receives = true
         var sent = 0
         var received = 0
         var destination: UnsafeMutableRawBufferPointer?
 
         var incomingHeader: UnsafeMutableRawPointer {
-            scratch + MessageHeader.byteCount + SharedMemoryCollectives.firstPartBytesMax
+            scratch + MessageHeader.byteCount
         }
-        var isSent: Bool { sent == firstPartCount + rest.count }
+        var isSent: Bool { !sends || sent == MessageHeader.byteCount + message.count }
         var isReceived: Bool {
+            guard receives else { return true }
             guard let destination else { return false }
             return received == MessageHeader.byteCount + destination.count
         }
@@ -71,7 +78,7 @@ final class SharedMemoryCollectives: ExchangingCollectives {
                 throw error
             }
             let scratch = UnsafeMutableRawPointer.allocate(
-                byteCount: 2 * MessageHeader.byteCount + Self.firstPartBytesMax, alignment: 64)
+                byteCount: 2 * MessageHeader.byteCount, alignment: 64)
             lanes.append(Lane(peer: peer, link: link, scratch: scratch))
         }
     }
@@ -90,6 +97,12 @@ final class SharedMemoryCollectives: ExchangingCollectives {
             lane.scratch.deallocate()
         }
         lanes = []
+    }
+
+    func allToAllOfKnownSizes(
+        outgoing: PeerBuffers, incoming: PeerBuffers, tag: OperationTag, deadline: Instant
+    ) throws(CollectiveError) {
+        try exchangeKnown(outgoing: outgoing, incoming: incoming, tag: tag, deadline: deadline)
     }
 
     func exchange(
@@ -119,29 +132,43 @@ final class SharedMemoryCollectives: ExchangingCollectives {
     private func run(_ operation: Operation, until deadline: Instant) throws(CollectiveError) {
         for index in lanes.indices { start(&lanes[index], operation) }
         lastLivenessCheck = operation.started
+        let kind = WaitForecast.Kind(operation.check.tag)
+        let patience = waits.spin(kind, longest: spin)
         var idleSince: Instant?
         while true {
             let moved = try moveAll(operation)
-            if lanes.allSatisfy(\.isDone) { break }
-            if moved {
-                idleSince = nil
-                continue
-            }
+            if isDone { break }
+            if moved { continue }
             let now = MonotonicClock.now()
             guard now < deadline else {
                 throw .timeout(peers: missingPeers(), tag: operation.check.tag)
             }
-            guard let since = idleSince else {
-                idleSince = now
-                continue
-            }
-            if now - since < spin {
-                csr_relax()
+            let since = idleSince ?? now
+            idleSince = since
+            if now - since < patience {
+                lookOut()
             } else {
                 try doze(operation, now: now, until: deadline)
             }
         }
+        let waited = idleSince.map { MonotonicClock.now() - $0 } ?? .zero
+        waits.onWaited(waited, kind, longest: spin)
         statistics.operations += 1
+    }
+
+    private var isDone: Bool {
+        for index in lanes.indices where !lanes[index].isDone { return false }
+        return true
+    }
+
+    /// Looks at the rings for a while, until there is something to read.
+    private func lookOut() {
+        for _ in 0..<Self.looksPerSpin {
+            for index in lanes.indices where !lanes[index].isReceived {
+                if csr_is_readable(inbox.handle, UInt32(lanes[index].peer)) != 0 { return }
+            }
+            csr_relax()
+        }
     }
 
     private func missingPeers() -> [Int] {
@@ -151,15 +178,12 @@ final class SharedMemoryCollectives: ExchangingCollectives {
 
     private func start(_ lane: inout Lane, _ operation: Operation) {
         let message = operation.payload.outgoing(to: lane.peer)
+        lane.sends = operation.payload.sends(to: lane.peer)
+        lane.receives = operation.payload.receives(from: lane.peer)
         let header = MessageHeader(
             tag: operation.check.tag, rank: rank, payloadByteCount: message.count)
         header.write(to: lane.scratch)
-        let firstCount = min(message.count, Self.firstPartBytesMax)
-        if let base = message.baseAddress, firstCount > 0 {
-            (lane.scratch + MessageHeader.byteCount).copyMemory(from: base, byteCount: firstCount)
-        }
-        lane.firstPartCount = MessageHeader.byteCount + firstCount
-        lane.rest = UnsafeRawBufferPointer(rebasing: message[firstCount...])
+        lane.message = message
         lane.sent = 0
         lane.received = 0
         lane.destination = nil
@@ -178,28 +202,22 @@ final class SharedMemoryCollectives: ExchangingCollectives {
 
     private func send(_ lane: inout Lane, _ check: HeaderCheck) throws(CollectiveError) -> Bool {
         guard !lane.isSent else { return false }
-        let written =
-            if lane.sent < lane.firstPartCount {
-                csr_write(
-                    lane.link.handle, lane.scratch + lane.sent, lane.firstPartCount - lane.sent)
-            } else {
-                writeRest(lane)
-            }
+        let headerSent = min(lane.sent, MessageHeader.byteCount)
+        let body = UnsafeRawBufferPointer(rebasing: lane.message[(lane.sent - headerSent)...])
+        let written = csr_write(
+            lane.link.handle, lane.scratch + headerSent, MessageHeader.byteCount - headerSent,
+            body.baseAddress, body.count)
         guard written >= 0 else { throw check.lost(lane.peer, "its ring is corrupt") }
         lane.sent += Int(written)
         return written > 0
     }
 
-    private func writeRest(_ lane: Lane) -> Int64 {
-        let offset = lane.sent - lane.firstPartCount
-        let piece = UnsafeRawBufferPointer(rebasing: lane.rest[offset...])
-        return csr_write(lane.link.handle, piece.baseAddress, piece.count)
-    }
-
     private func receive(
         _ lane: inout Lane, _ operation: Operation
     ) throws(CollectiveError) -> Bool {
-        guard !lane.isReceived else { return false }
+        guard !lane.isReceived, csr_is_readable(inbox.handle, UInt32(lane.peer)) != 0 else {
+            return false
+        }
         let before = lane.received
         if lane.destination == nil {
             try receiveHeader(&lane, operation)

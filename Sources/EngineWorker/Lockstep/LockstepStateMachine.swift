@@ -25,6 +25,8 @@ struct LockstepStateMachine {
     /// A wake that came before this rank saw that the group goes idle.
     private var earlyWake: UInt64?
     private var wakeRequested: Instant?
+    /// Kept for its memory.
+    private var valid: [TickEntry] = []
 
     init(syncInterval: UInt64) {
         precondition(syncInterval > 0)
@@ -95,7 +97,7 @@ struct LockstepStateMachine {
         guard case .running(let view, let tick) = state else {
             preconditionFailure("a vector in state \(state)")
         }
-        var valid: [TickEntry] = []
+        valid.removeAll(keepingCapacity: true)
         for (rank, entry) in entries.enumerated() {
             guard let entry, entry.view == view, entry.tick == tick else {
                 return .disagreement(rank: rank)

@@ -6,10 +6,12 @@ final class ViewGroup {
     let collectives: any Collectives
     private let send: UnsafeMutableRawBufferPointer
     private let receive: UnsafeMutableRawBufferPointer
+    private var entries: [TickEntry?]
 
     init(view: UInt32, collectives: any Collectives) {
         self.view = view
         self.collectives = collectives
+        entries = Array(repeating: nil, count: collectives.worldSize)
         send = .allocate(byteCount: TickEntry.byteCount, alignment: 64)
         receive = .allocate(byteCount: TickEntry.byteCount * collectives.worldSize, alignment: 64)
     }
@@ -29,10 +31,11 @@ final class ViewGroup {
             into: receive,
             tag: .tickExchange(view: view, tick: tick),
             deadline: deadline)
-        return (0..<collectives.worldSize).map { rank in
+        for rank in entries.indices {
             let start = rank * TickEntry.byteCount
-            return TickEntry.decode(
+            entries[rank] = TickEntry.decode(
                 UnsafeRawBufferPointer(rebasing: receive[start..<(start + TickEntry.byteCount)]))
         }
+        return entries
     }
 }

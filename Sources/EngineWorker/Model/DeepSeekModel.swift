@@ -26,6 +26,7 @@ public final class DeepSeekModel {
 
     /// Where the time of steps goes; whoever calls ``forward(_:view:tick:deadline:)`` starts it.
     public let clock = StageClock()
+    let expertTimer = ExpertTimer()
 
     private let backend: any Backend
     private let weights: ModelWeights
@@ -77,7 +78,7 @@ public final class DeepSeekModel {
             logits: .allocate(capacity: limits.rowsMax * config.expertCount))
         exchange = ExpertExchange(
             placement: placement, collectives: collectives, hidden: config.hiddenSize,
-            chosen: config.expertsPerToken, clock: clock)
+            chosen: config.expertsPerToken, clock: clock, timer: expertTimer)
     }
 
     deinit {
@@ -91,7 +92,7 @@ public final class DeepSeekModel {
     public func setCollectives(_ collectives: any Collectives) {
         exchange = ExpertExchange(
             placement: placement, collectives: collectives, hidden: config.hiddenSize,
-            chosen: config.expertsPerToken, clock: clock)
+            chosen: config.expertsPerToken, clock: clock, timer: expertTimer)
     }
 
     /// Computes one step. An empty plan (a dummy batch) takes part in every expert exchange.

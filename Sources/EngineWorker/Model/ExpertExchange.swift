@@ -2,7 +2,8 @@ internal import Protocol
 
 /// The expert part of a MoE layer over all workers: rows go to the owners of their experts, come
 /// back unweighted, one for each assignment, and are summed by the source in the router's order.
-/// So a row's result has the same bits for every number of workers and every source rank.
+/// So a row's result has the same bits for every number of workers and every source rank. Rows of
+/// this worker for its own experts are read where they are; their messages are empty.
 ///
 /// A dispatch message is a header of four UInt32 (magic, rows, assignments, hidden size), the rows
 /// `[rows, hidden]` F32, and the assignments `[assignments, 2]` UInt32: row index, expert's
@@ -18,16 +19,21 @@ final class ExpertExchange {
     private let hidden: Int
     private let chosen: Int
     private let clock: StageClock
+    private let timer: ExpertTimer
     private let outgoing: PeerBuffers
     private let incoming: PeerBuffers
     private let returning: PeerBuffers
     private let results: PeerBuffers
+    /// Results of this worker's own assignments to itself.
+    private let own = PeerBuffers(peerCount: 1)
 
     /// By peer: assignments sent to it in this layer.
     private var sentCounts: [Int]
     /// By peer: where in its message the next row or assignment goes.
     private var rowCounts: [Int]
     private var lastRows: [Int]
+    /// By peer: rows in its message.
+    private var rowTotals: [Int]
     /// `[rows * chosen]` place of each assignment among those sent to its owner.
     private var places: [Int] = []
     /// `[rows * chosen]` result of each assignment.
@@ -46,8 +52,9 @@ final class ExpertExchange {
 
     init(
         placement: ExpertPlacement, collectives: any Collectives, hidden: Int, chosen: Int,
-        clock: StageClock
+        clock: StageClock, timer: ExpertTimer
     ) {
+        self.timer = timer
         precondition(collectives.worldSize == placement.worldSize, "\(collectives.worldSize)")
         precondition(collectives.rank == placement.rank, "rank \(collectives.rank)")
         self.placement = placement
@@ -63,6 +70,7 @@ final class ExpertExchange {
         sentCounts = Array(repeating: 0, count: peers)
         rowCounts = Array(repeating: 0, count: peers)
         lastRows = Array(repeating: -1, count: peers)
+        rowTotals = Array(repeating: 0, count: peers)
     }
 
     /// Where and when a layer's messages belong.
@@ -95,11 +103,15 @@ final class ExpertExchange {
                 outgoing: outgoing, incoming: incoming, tag: dispatch, deadline: moment.deadline)
             try unpack(experts: experts.count, tag: dispatch)
             clock.lap(.dispatch)
+            assignOwn(rows, rowCount: rowCount, choices: choices)
             compute(experts, backend)
             clock.lap(.experts)
             let combine = OperationTag.combine(
                 view: moment.view, tick: moment.tick, layer: moment.layer)
-            try collectives.allToAll(
+            for peer in 0..<placement.worldSize where peer != placement.rank {
+                results.setCount(sentCounts[peer] * hidden * 4, of: peer)
+            }
+            try collectives.allToAllOfKnownSizes(
                 outgoing: returning, incoming: results, tag: combine, deadline: moment.deadline)
             try collect(rowCount: rowCount, choices: choices, tag: combine)
         }
@@ -117,9 +129,9 @@ final class ExpertExchange {
         _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices
     ) {
         let count = rowCount * chosen
-        results.setCount(count * hidden * 4, of: 0)
+        own.setCount(count * hidden * 4, of: 0)
         assignments.removeAll(keepingCapacity: true)
-        guard let start = results[0].baseAddress else { return }
+        guard let start = own[0].baseAddress else { return }
         let target = start.assumingMemoryBound(to: Float.self)
         for index in 0..<count {
             assignments.append(
@@ -139,23 +151,25 @@ final class ExpertExchange {
     private func pack(_ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices) {
         countOutgoing(rowCount: rowCount, choices: choices)
         let peers = placement.worldSize
-        for peer in 0..<peers {
+        for peer in 0..<peers where peer != placement.rank {
             let assignmentStart = Self.headerBytes + rowCounts[peer] * hidden * 4
             let total = assignmentStart + sentCounts[peer] * Self.assignmentBytes
             outgoing.setCount(total, of: peer)
-            let header = [
-                Self.magic, UInt32(rowCounts[peer]), UInt32(sentCounts[peer]), UInt32(hidden),
-            ]
-            header.withUnsafeBytes { outgoing[peer].copyMemory(from: $0) }
+            let header = outgoing[peer].bindMemory(to: UInt32.self)
+            header[0] = Self.magic
+            header[1] = UInt32(rowCounts[peer])
+            header[2] = UInt32(sentCounts[peer])
+            header[3] = UInt32(hidden)
         }
-        let totals = rowCounts
         for peer in 0..<peers {
+            rowTotals[peer] = rowCounts[peer]
             (sentCounts[peer], rowCounts[peer], lastRows[peer]) = (0, 0, -1)
         }
         for row in 0..<rowCount {
             for slot in 0..<chosen {
                 let expert = Int(choices.experts[row * chosen + slot])
                 let owner = placement.owner(of: expert)
+                guard owner != placement.rank else { continue }
                 let message = outgoing[owner]
                 if lastRows[owner] != row {
                     let offset = Self.headerBytes + rowCounts[owner] * hidden * 4
@@ -164,7 +178,7 @@ final class ExpertExchange {
                     rowCounts[owner] += 1
                     lastRows[owner] = row
                 }
-                let base = Self.headerBytes + totals[owner] * hidden * 4
+                let base = Self.headerBytes + rowTotals[owner] * hidden * 4
                 let offset = base + sentCounts[owner] * Self.assignmentBytes
                 let local = expert - placement.experts(of: owner).lowerBound
                 message.storeBytes(
@@ -194,7 +208,7 @@ final class ExpertExchange {
     private func collect(
         rowCount: Int, choices: RouterChoices, tag: OperationTag
     ) throws(CollectiveError) {
-        for peer in 0..<placement.worldSize {
+        for peer in 0..<placement.worldSize where peer != placement.rank {
             let expected = sentCounts[peer] * hidden * 4
             guard results.count(of: peer) == expected else {
                 let found = results.count(of: peer)
@@ -206,7 +220,8 @@ final class ExpertExchange {
         parts.removeAll(keepingCapacity: true)
         for index in 0..<(rowCount * chosen) {
             let owner = placement.owner(of: Int(choices.experts[index]))
-            guard let start = results[owner].baseAddress else { continue }
+            let buffer = owner == placement.rank ? own[0] : results[owner]
+            guard let start = buffer.baseAddress else { continue }
             let values = UnsafePointer(start.assumingMemoryBound(to: Float.self))
             parts.append(values + places[index] * hidden)
         }
@@ -216,7 +231,7 @@ final class ExpertExchange {
 
     private func unpack(experts: Int, tag: OperationTag) throws(CollectiveError) {
         assignments.removeAll(keepingCapacity: true)
-        for peer in 0..<placement.worldSize {
+        for peer in 0..<placement.worldSize where peer != placement.rank {
             let message = UnsafeRawBufferPointer(incoming[peer])
             guard let header = Self.header(of: message, hidden: hidden) else {
                 throw .peerLost(
@@ -245,14 +260,34 @@ final class ExpertExchange {
         }
     }
 
+    /// Assignments of this worker's rows to its own experts, without a message.
+    private func assignOwn(
+        _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices
+    ) {
+        own.setCount(rowCount * chosen * hidden * 4, of: 0)
+        guard let start = own[0].baseAddress else { return }
+        let target = start.assumingMemoryBound(to: Float.self)
+        let local = placement.localExperts
+        for index in 0..<(rowCount * chosen) {
+            let expert = Int(choices.experts[index])
+            guard local.contains(expert) else { continue }
+            assignments.append(
+                Assignment(
+                    expert: expert - local.lowerBound, input: rows + index / chosen * hidden,
+                    output: target + places[index] * hidden))
+        }
+    }
+
     /// Rows and assignments of a dispatch message, or nil when its size denies them.
     static func header(
         of message: UnsafeRawBufferPointer, hidden: Int
     ) -> (rows: Int, assignments: Int)? {
         guard message.count >= headerBytes else { return nil }
-        let words = (0..<4).map { message.load(fromByteOffset: $0 * 4, as: UInt32.self) }
-        guard words[0] == magic, words[3] == UInt32(hidden) else { return nil }
-        let (rows, assignments) = (Int(words[1]), Int(words[2]))
+        func word(_ index: Int) -> UInt32 {
+            message.load(fromByteOffset: index * 4, as: UInt32.self)
+        }
+        guard word(0) == magic, word(3) == UInt32(hidden) else { return nil }
+        let (rows, assignments) = (Int(word(1)), Int(word(2)))
         // 2^32 times sizes that the configuration bounds stay within 64 bits.
         let expected = headerBytes + rows * hidden * 4 + assignments * assignmentBytes
         return message.count == expected ? (rows, assignments) : nil
@@ -283,8 +318,10 @@ final class ExpertExchange {
                     guard let starts = starts.baseAddress, let inputs = inputs.baseAddress,
                         let outputs = outputs.baseAddress
                     else { return }
+                    let began = timer.now
                     backend.expertMLP(
                         experts, ExpertBatch(starts: starts, inputs: inputs, outputs: outputs))
+                    timer.nanoseconds += timer.now - began
                 }
             }
         }

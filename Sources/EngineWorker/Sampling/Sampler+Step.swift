@@ -1,7 +1,7 @@
 internal import Protocol
 
 /// What a step owes, a job a row of logits, kept between steps for its memory.
-struct StepRows {
+final class StepRows: RowWork {
     struct Job {
         /// Row of the step's logits.
         let row: Int
@@ -23,7 +23,38 @@ struct StepRows {
     var jobs: [Job] = []
     var outcomes: [Outcome] = []
 
-    mutating func removeAll() {
+    private let width: Int
+    private let rowSamplers: [RowSampler]
+    /// Of the arrays above, while the threads run.
+    private var logits = UnsafeBufferPointer<Float>(start: nil, count: 0)
+    private var results = UnsafeMutableBufferPointer<Outcome>(start: nil, count: 0)
+
+    init(width: Int, rowSamplers: [RowSampler]) {
+        self.width = width
+        self.rowSamplers = rowSamplers
+    }
+
+    func run(_ logits: UnsafeBufferPointer<Float>, by runner: any RowRunner) {
+        var outcomes: [Outcome] = []
+        swap(&outcomes, &self.outcomes)
+        outcomes.append(contentsOf: repeatElement(.none, count: jobs.count))
+        outcomes.withUnsafeMutableBufferPointer { results in
+            self.logits = logits
+            self.results = results
+            runner.run(results.count, self)
+            self.results = UnsafeMutableBufferPointer(start: nil, count: 0)
+        }
+        swap(&outcomes, &self.outcomes)
+    }
+
+    override func perform(item: Int, thread: Int) {
+        let job = jobs[item]
+        let row = logits[(job.row * width)..<((job.row + 1) * width)]
+        results[item] = rowSamplers[thread].outcome(
+            of: job, request: requests[job.request], logits: UnsafeBufferPointer(rebasing: row))
+    }
+
+    func removeAll() {
         requests.removeAll(keepingCapacity: true)
         jobs.removeAll(keepingCapacity: true)
         outcomes.removeAll(keepingCapacity: true)
@@ -59,7 +90,7 @@ extension Sampler {
             results.append(EntryResult(outcome: .notSampled))
         }
         precondition(next == rows.count, "\(rows.count - next) rows of logits belong to no entry")
-        runJobs(logits)
+        steps.run(logits, by: runner)
         collect(into: &results)
         // Arrays that are shared with the scheduler would be copied when it changes them.
         steps.removeAll()
@@ -82,22 +113,6 @@ extension Sampler {
             steps.jobs.append(
                 StepRows.Job(
                     row: rows.upperBound - 1, entry: place, request: last, scored: nil))
-        }
-    }
-
-    private func runJobs(_ logits: UnsafeBufferPointer<Float>) {
-        steps.outcomes.append(
-            contentsOf: repeatElement(.none, count: steps.jobs.count))
-        let (jobs, requests, width) = (steps.jobs, steps.requests, vocabularyCount)
-        let samplers = rowSamplers
-        steps.outcomes.withUnsafeMutableBufferPointer { outcomes in
-            runner.run(jobs.count) { index, thread in
-                let job = jobs[index]
-                let row = logits[(job.row * width)..<((job.row + 1) * width)]
-                outcomes[index] = samplers[thread].outcome(
-                    of: job, request: requests[job.request],
-                    logits: UnsafeBufferPointer(rebasing: row))
-            }
         }
     }
 

@@ -20,7 +20,7 @@ public final class Sampler {
     let runner: any RowRunner
     /// One a thread of `runner`.
     let rowSamplers: [RowSampler]
-    var steps = StepRows()
+    let steps: StepRows
 
     /// - Parameter runner: the threads that share the rows of a step.
     public convenience init(
@@ -53,6 +53,7 @@ public final class Sampler {
                 tokenizerVocabularyCount: tokenizerVocabularyCount, eosTokenIDs: eosTokenIDs,
                 passes: passes)
         }
+        steps = StepRows(width: vocabularyCount, rowSamplers: rowSamplers)
     }
 
     /// Chooses the token at `request.position`.

@@ -9,7 +9,13 @@
 // the allocator itself.
 int64_t allocation_count(void);
 
-// Those of them of at least a kilobyte.
+// Those of the calling thread.
+int64_t thread_allocation_count(void);
+
+// Those of the calling thread of at least a kilobyte.
+int64_t thread_large_allocation_count(void);
+
+// Those of all threads of at least a kilobyte.
 int64_t large_allocation_count(void);
 
 #endif

@@ -35,7 +35,7 @@ final class EngineFixture {
     init(_ configuration: EngineConfiguration = EngineFixture.configuration()) throws {
         let said = said
         let loaded = try EngineLoader.load(configuration, progress: EngineProgress()) {
-            said.events.append($0)
+            said.events += $0
         }
         engine = loaded.engine
         facts = loaded.facts
@@ -80,21 +80,21 @@ final class EngineFixture {
 
 extension [EngineEvent] {
     var outputs: [SequenceOutput] {
-        flatMap { event in
-            if case .outputs(let outputs, _) = event { outputs } else { [SequenceOutput]() }
+        compactMap { event in
+            if case .output(let output) = event { output } else { nil }
         }
     }
 
     func tokens(of id: UInt64) -> [Int32] {
-        outputs.filter { $0.sequence.rawValue == id }.flatMap(\.tokenIDs)
+        outputs.filter { $0.sequence.rawValue == id }.compactMap { $0.token?.tokenID }
     }
 
     func finishes(of id: UInt64) -> [FinishReason] {
-        outputs.filter { $0.sequence.rawValue == id }.compactMap(\.finishReason)
+        outputs.filter { $0.sequence.rawValue == id }.compactMap { $0.finish?.reason }
     }
 
     var loads: [RankLoad] {
-        compactMap { if case .outputs(_, let load) = $0 { load } else { nil } }
+        compactMap { if case .load(let load) = $0 { load } else { nil } }
     }
 
     var rejections: [String] {

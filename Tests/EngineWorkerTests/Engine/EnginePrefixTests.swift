@@ -26,7 +26,9 @@ import Testing
         fixture.runUntilIdle()
         events += fixture.takeEvents()
         let outputs = prompts.indices.map { index in
-            events.outputs.filter { $0.sequence.rawValue == UInt64(index) }.flatMap(\.logprobs)
+            events.outputs.filter { $0.sequence.rawValue == UInt64(index) }.compactMap {
+                $0.token?.logprobs
+            }
         }
         let cached = prompts.indices.map { index in
             events.outputs.first { $0.sequence.rawValue == UInt64(index) }?.cachedPromptTokens ?? -1

@@ -4,6 +4,17 @@ import Testing
 
 @testable import EngineWorker
 
+/// Counts the calls of each item; one with a thread that does not exist counts a hundred.
+private final class CountedRows: RowWork {
+    private let calls: UnsafeMutableBufferPointer<Int>
+
+    init(_ calls: UnsafeMutableBufferPointer<Int>) { self.calls = calls }
+
+    override func perform(item: Int, thread: Int) {
+        calls[item] += (0..<3).contains(thread) ? 1 : 100
+    }
+}
+
 /// Rows of several blocks: cuts that are searched for, on every level and any number of threads.
 @Suite struct SamplerRowsTests {
     static let vocabularyCount = 3000
@@ -92,11 +103,7 @@ import Testing
         #expect(backend.threadCount == 3)
         for count in [0, 1, 2, 7, 100] {
             var calls = [Int](repeating: 0, count: count)
-            calls.withUnsafeMutableBufferPointer { calls in
-                backend.run(count) { item, thread in
-                    calls[item] += (0..<3).contains(thread) ? 1 : 100
-                }
-            }
+            calls.withUnsafeMutableBufferPointer { backend.run(count, CountedRows($0)) }
             #expect(calls == [Int](repeating: 1, count: count))
         }
     }

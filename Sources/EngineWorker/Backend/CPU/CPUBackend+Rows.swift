@@ -5,18 +5,14 @@ internal import CKernels
 extension CPUBackend: RowRunner {
     public var threadCount: Int { ck_pool_threads(ck_engine_pool(engine)) }
 
-    public func run(_ count: Int, _ body: (_ item: Int, _ thread: Int) -> Void) {
-        withoutActuallyEscaping(body) { body in
-            var task = body
-            withUnsafeMutablePointer(to: &task) { task in
-                ck_pool_run(
-                    ck_engine_pool(engine), count,
-                    { context, item, thread in
-                        let task = context.assumingMemoryBound(
-                            to: ((Int, Int) -> Void).self)
-                        task.pointee(item, thread)
-                    }, task)
-            }
+    public func run(_ count: Int, _ work: RowWork) {
+        withExtendedLifetime(work) {
+            ck_pool_run(
+                ck_engine_pool(engine), count,
+                { context, item, thread in
+                    Unmanaged<RowWork>.fromOpaque(context).takeUnretainedValue()
+                        .perform(item: item, thread: thread)
+                }, Unmanaged.passUnretained(work).toOpaque())
         }
     }
 }

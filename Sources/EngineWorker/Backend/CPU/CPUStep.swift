@@ -62,16 +62,22 @@ final class CPUStep {
         cosines = try matrix(config.ropeHeadSize / 2)
         sines = try matrix(config.ropeHeadSize / 2)
         rotary = RotaryFrequencies(config)
+        tokenIDs.reserveCapacity(limits.rowsMax)
+        self.positions.reserveCapacity(limits.rowsMax)
+        slots.reserveCapacity(limits.rowsMax)
+        tableStarts.reserveCapacity(limits.rowsMax)
+        tables.reserveCapacity(limits.blockCount)
     }
 
     func begin(_ plan: StepPlan) {
         precondition(plan.rowCount <= limits.rowsMax, "\(plan.rowCount) rows")
         let slotCount = limits.blockCount * limits.blockSize
         rows = plan.rowCount
-        tokenIDs = plan.tokenIDs
-        positions = plan.positions
-        slots = plan.slots
-        tables = plan.blockTables
+        // Copied: arrays that the plan shared would be made anew in every tick.
+        Self.copy(plan.tokenIDs, into: &tokenIDs)
+        Self.copy(plan.positions, into: &positions)
+        Self.copy(plan.slots, into: &slots)
+        Self.copy(plan.blockTables, into: &tables)
         for id in tokenIDs {
             precondition(id >= 0 && Int(id) < config.vocabularySize, "token \(id)")
         }
@@ -87,6 +93,11 @@ final class CPUStep {
             for _ in 0..<entry.rowCount { tableStarts.append(Int32(entry.firstBlock)) }
         }
         precondition(tableStarts.count == rows, "\(tableStarts.count) rows in entries of \(rows)")
+    }
+
+    private static func copy(_ source: [Int32], into target: inout [Int32]) {
+        target.removeAll(keepingCapacity: true)
+        target.append(contentsOf: source)
     }
 
     /// The cache of one layer, `[blocks, blockSize, cacheWidth]`.

@@ -1,0 +1,40 @@
+import Foundation
+import Testing
+
+/// What steady ticks of whole engines allocate, alone and in a group of two.
+///
+/// `tick-benchmark` counts in a process of its own. A release build allocates nothing on the
+/// engine threads in 200 ticks; `make benchmark` fails where it does. A debug build keeps the frame
+/// of each accessor coroutine on the heap, some 200 times a sequence and tick, so here it is the
+/// large allocations that must not be there: a copy of a tick's outputs, plan or messages.
+@Suite struct TickCostTests {
+    #if DEBUG
+        static let allocationsMax = 4000 * 200
+    #else
+        static let allocationsMax = 0
+    #endif
+
+    @Test func steadyTicksAllocateNothingOfTheirOwn() throws {
+        let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        let folder = URL(fileURLWithPath: own).deletingLastPathComponent()
+        let process = Process()
+        let output = Pipe()
+        process.executableURL = folder.appendingPathComponent("tick-benchmark")
+        process.arguments = [Fixtures.model("demo-w8a8")]
+        process.standardOutput = output
+        try process.run()
+        let text = String(
+            decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0)
+        let lines = text.split(separator: "\n")
+        #expect(lines.count == 5, "\(text)")
+        for line in lines {
+            let counts =
+                line.split(separator: "allocations ").last?
+                .split(whereSeparator: { " ,".contains($0) }).compactMap { Int($0) } ?? []
+            try #require(counts.count >= 2, "\(line)")
+            #expect(counts[0] <= Self.allocationsMax && counts[1] == 0, "\(line)")
+        }
+    }
+}
