@@ -2,6 +2,10 @@
 // and waits for those who joined; a thread that wakes too late finds the job closed and goes on
 // waiting. Joining and leaving are single atomic steps: a step of the model opens some two
 // hundred jobs, and no lock is taken for them while the threads still spin.
+//
+// Each thread begins with its own contiguous share of the items, so that it reads memory in one
+// stream of its own, and then helps with the shares of others, chunk by chunk: a thread that is
+// slowed down by a neighbour keeps nobody waiting for more than a chunk.
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -18,17 +22,22 @@ enum {
     CHUNKS_A_THREAD = 16,
 };
 
+// Items of one thread's share that nobody has taken yet.
+struct share {
+    _Alignas(64) atomic_size_t next;
+    size_t end;
+};
+
 #define OPEN (UINT64_C(1) << 32)        // bit of `state`: a job can be joined
 #define JOB (UINT64_C(1) << 33)         // added to `state` for each job
 #define ACTIVE_MASK UINT64_C(0xffffffff)  // part of `state`: threads inside the job
 
 struct ck_pool {
-    // Counter of jobs, open bit, active threads. On cache lines of its own, as is `next`.
+    // Counter of jobs, open bit, active threads. On a cache line of its own.
     _Alignas(64) _Atomic uint64_t state;
-    _Alignas(64) atomic_size_t next;  // item to hand out
     // Written by the caller while no job is open and nobody is inside.
-    _Alignas(64) size_t items;
-    size_t chunk;
+    _Alignas(64) size_t chunk;
+    struct share *shares;  // [threads]
     ck_task task;
     void *context;
     _Alignas(64) _Atomic uint32_t signal;  // futex word: changes with every job
@@ -64,12 +73,16 @@ static void futex_wake_all(_Atomic uint32_t *word)
 
 static void work(struct ck_pool *pool, size_t thread)
 {
-    size_t items = pool->items, chunk = pool->chunk;
-    for (;;) {
-        size_t first = atomic_fetch_add_explicit(&pool->next, chunk, memory_order_relaxed);
-        if (first >= items) return;
-        size_t last = ck_min(first + chunk, items);
-        for (size_t item = first; item < last; item++) pool->task(pool->context, item, thread);
+    size_t chunk = pool->chunk;
+    for (size_t turn = 0; turn < pool->threads; turn++) {
+        struct share *share = &pool->shares[(thread + turn) % pool->threads];
+        while (atomic_load_explicit(&share->next, memory_order_relaxed) < share->end) {
+            size_t first = atomic_fetch_add_explicit(&share->next, chunk, memory_order_relaxed);
+            size_t last = ck_min(first + chunk, share->end);
+            for (size_t item = first; item < last; item++) {
+                pool->task(pool->context, item, thread);
+            }
+        }
     }
 }
 
@@ -124,7 +137,9 @@ struct ck_pool *ck_pool_create(size_t threads)
     memset(pool, 0, sizeof *pool);
     pool->threads = 1;
     pool->handles = calloc(threads, sizeof *pool->handles);
-    while (pool->handles && pool->threads < threads) {
+    pool->shares = aligned_alloc(64, threads * sizeof *pool->shares);
+    if (pool->shares) memset(pool->shares, 0, threads * sizeof *pool->shares);
+    while (pool->handles && pool->shares && pool->threads < threads) {
         struct worker *worker = malloc(sizeof *worker);
         if (!worker) break;
         *worker = (struct worker){pool, pool->threads};
@@ -134,7 +149,7 @@ struct ck_pool *ck_pool_create(size_t threads)
         }
         pool->threads++;
     }
-    if (pool->handles && pool->threads == threads) return pool;
+    if (pool->handles && pool->shares && pool->threads == threads) return pool;
     ck_pool_destroy(pool);
     return NULL;
 }
@@ -147,6 +162,7 @@ void ck_pool_destroy(struct ck_pool *pool)
     for (size_t thread = 1; thread < pool->threads; thread++) {
         pthread_join(pool->handles[thread], NULL);
     }
+    free(pool->shares);
     free(pool->handles);
     free(pool);
 }
@@ -159,13 +175,15 @@ void ck_pool_run(struct ck_pool *pool, size_t items, ck_task task, void *context
         for (size_t item = 0; item < items; item++) task(context, item, 0);
         return;
     }
-    // Small chunks: a thread that is slowed down by a neighbour must not hold a fixed share.
     size_t chunk = items / (pool->threads * CHUNKS_A_THREAD);
     pool->task = task;
     pool->context = context;
-    pool->items = items;
     pool->chunk = chunk ? chunk : 1;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    for (size_t thread = 0; thread < pool->threads; thread++) {
+        struct share *share = &pool->shares[thread];
+        atomic_store_explicit(&share->next, items * thread / pool->threads, memory_order_relaxed);
+        share->end = items * (thread + 1) / pool->threads;
+    }
     atomic_fetch_add_explicit(&pool->state, JOB + OPEN, memory_order_release);
     atomic_fetch_add(&pool->signal, 1);
     if (atomic_load(&pool->sleepers) > 0) futex_wake_all(&pool->signal);
