@@ -2,11 +2,13 @@ import Foundation
 
 /// `scripts/serve.py` with the daemons under test; what it prints, and its children.
 final class RunningLauncher: @unchecked Sendable {
-    // `text` and `isClosed` are guarded by `arrived`; the process by the test's thread.
+    // What is written later is guarded by `arrived`; the process belongs to the test's thread.
     private let process = Process()
     private let arrived = NSCondition()
     private var text = ""
     private var isClosed = false
+    private var hasStarted = false
+    private var failure: (any Error)?
 
     init(_ settings: [String: String] = [:], folder: URL = RunningDaemon.root) throws {
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
@@ -25,12 +27,14 @@ final class RunningLauncher: @unchecked Sendable {
         process.standardError = pipe
         process.standardInput = FileHandle.nullDevice
         // The launcher ends with the thread that started it (PR_SET_PDEATHSIG); this one stays.
-        let started = DispatchSemaphore(value: 0)
-        let failure = Failure()
         Thread.detachNewThread { [self] in
-            do { try process.run() } catch { failure.error = error }
-            started.signal()
-            guard failure.error == nil else { return }
+            let result = Result { try process.run() }
+            arrived.withLock {
+                hasStarted = true
+                if case .failure(let error) = result { failure = error }
+                arrived.broadcast()
+            }
+            guard case .success = result else { return }
             let handle = pipe.fileHandleForReading
             while case let data = handle.availableData, !data.isEmpty {
                 arrived.withLock {
@@ -43,18 +47,16 @@ final class RunningLauncher: @unchecked Sendable {
                 arrived.broadcast()
             }
         }
-        started.wait()
-        if let error = failure.error { throw error }
+        let deadline = Date(timeIntervalSinceNow: 30)
+        try arrived.withLock {
+            while !hasStarted && arrived.wait(until: deadline) {}
+            if let failure { throw failure }
+        }
     }
 
     /// For the end of a test, however it ends: the daemons die with the launcher.
     func end() {
         if process.isRunning { send(SIGKILL) }
-    }
-
-    private final class Failure: @unchecked Sendable {
-        // Written before the semaphore is signalled, read after.
-        var error: (any Error)?
     }
 
     var output: String {
