@@ -1,4 +1,3 @@
-import Foundation
 import Testing
 
 /// What steady ticks of whole engines allocate, alone and in a group of two.
@@ -15,24 +14,10 @@ import Testing
     #endif
 
     @Test func steadyTicksAllocateNothingOfTheirOwn() throws {
-        let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-        let folder = URL(fileURLWithPath: own).deletingLastPathComponent()
-        let process = Process()
-        let output = Pipe()
-        process.executableURL = folder.appendingPathComponent("tick-benchmark")
-        process.arguments = [Fixtures.model("demo-w8a8")]
-        process.standardOutput = output
-        try process.run()
-        let text = String(
-            decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        #expect(process.terminationStatus == 0)
-        let lines = text.split(separator: "\n")
-        #expect(lines.count == 5, "\(text)")
+        let lines = try CountingProgram.lines("tick-benchmark", [Fixtures.model("demo-w8a8")])
+        #expect(lines.count == 5, "\(lines)")
         for line in lines {
-            let counts =
-                line.split(separator: "allocations ").last?
-                .split(whereSeparator: { " ,".contains($0) }).compactMap { Int($0) } ?? []
+            let counts = CountingProgram.counts(line.split(separator: "allocations ").last ?? "")
             try #require(counts.count >= 2, "\(line)")
             #expect(counts[0] <= Self.allocationsMax && counts[1] == 0, "\(line)")
         }

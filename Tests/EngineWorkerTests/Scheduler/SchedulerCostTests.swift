@@ -1,4 +1,3 @@
-import Foundation
 import Testing
 
 /// What steady decode of 256 sequences allocates, with 1000 waiting.
@@ -16,21 +15,10 @@ import Testing
     #endif
 
     @Test func steadyDecodeAllocatesNothingOfItsOwn() throws {
-        let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-        let folder = URL(fileURLWithPath: own).deletingLastPathComponent()
-        let process = Process()
-        let output = Pipe()
-        process.executableURL = folder.appendingPathComponent("scheduler-benchmark")
-        process.standardOutput = output
-        try process.run()
-        let text = String(
-            decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        #expect(process.terminationStatus == 0)
-        let lines = text.split(separator: "\n")
-        #expect(lines.count == 4, "\(text)")
+        let lines = try CountingProgram.lines("scheduler-benchmark")
+        #expect(lines.count == 4, "\(lines)")
         for line in lines {
-            let counts = line.split(whereSeparator: { " ,".contains($0) }).compactMap { Int($0) }
+            let counts = CountingProgram.counts(line)
             try #require(counts.count == 2, "\(line)")
             #expect(counts[0] <= Self.allocationsMax && counts[1] == 0, "\(line)")
         }
