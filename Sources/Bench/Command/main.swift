@@ -45,7 +45,7 @@ if arguments.first == "engine" {
         }
         exit(0)
     } catch {
-        complain(error.description, exitCode: 1)
+        complain(error.description, exitCode: error.exitCode)
     }
 }
 if arguments.first == "exchange" {
@@ -54,7 +54,7 @@ if arguments.first == "exchange" {
         StandardStreams.writeOutput(try ExchangeBenchmark(options).run())
         exit(0)
     } catch {
-        complain(error.description, exitCode: 1)
+        complain(error.description, exitCode: error.exitCode)
     }
 }
 guard arguments.first == "serve" else {

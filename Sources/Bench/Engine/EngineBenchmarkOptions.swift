@@ -3,8 +3,13 @@ public import EngineWorker
 /// What cannot be understood or done, in words for the terminal.
 public struct EngineBenchmarkError: Error, Hashable, Sendable, CustomStringConvertible {
     public let description: String
+    /// 64 (EX_USAGE of sysexits.h) for a command line that is refused, else 1.
+    public let exitCode: Int32
 
-    init(_ description: String) { self.description = description }
+    init(_ description: String) { (self.description, exitCode) = (description, 1) }
+
+    /// - Parameter refusal: what is wrong with the command line.
+    init(refusal: String) { (description, exitCode) = (refusal, 64) }
 }
 
 /// The command line of `phalanx-bench engine`.
@@ -71,14 +76,14 @@ public struct EngineBenchmarkOptions: Sendable {
                 continue
             }
             guard let value = rest.popFirst() else {
-                throw EngineBenchmarkError("\(name) needs a value")
+                throw EngineBenchmarkError(refusal: "\(name) needs a value")
             }
             try take(name, value)
         }
         guard ranks.isEmpty || !batches.isEmpty else {
-            throw EngineBenchmarkError("--ranks needs a --batch of at least 1")
+            throw EngineBenchmarkError(refusal: "--ranks needs a --batch of at least 1")
         }
-        guard !model.isEmpty else { throw EngineBenchmarkError("--model DIR is missing") }
+        guard !model.isEmpty else { throw EngineBenchmarkError(refusal: "--model DIR is missing") }
     }
 
     private mutating func take(_ name: String, _ value: String) throws(EngineBenchmarkError) {
@@ -98,14 +103,15 @@ public struct EngineBenchmarkOptions: Sendable {
             switch value {
             case "bfloat16": elementType = .bfloat16
             case "float32": elementType = .float32
-            default: throw EngineBenchmarkError("--dtype \(value): bfloat16 or float32")
+            default: throw EngineBenchmarkError(refusal: "--dtype \(value): bfloat16 or float32")
             }
         case "--quantization":
             guard value == "w8a8" else {
-                throw EngineBenchmarkError("--quantization \(value): only w8a8, made at load")
+                throw EngineBenchmarkError(
+                    refusal: "--quantization \(value): only w8a8, made at load")
             }
             quantizesWeights = true
-        default: throw EngineBenchmarkError("unknown option \(name)")
+        default: throw EngineBenchmarkError(refusal: "unknown option \(name)")
         }
     }
 
@@ -114,7 +120,8 @@ public struct EngineBenchmarkOptions: Sendable {
     ) throws(EngineBenchmarkError) -> Int {
         guard let number = Int(text), range.contains(number) else {
             throw EngineBenchmarkError(
-                "\(name) \(text): a number from \(range.lowerBound) to \(range.upperBound)")
+                refusal: "\(name) \(text): a number from \(range.lowerBound) to \(range.upperBound)"
+            )
         }
         return number
     }

@@ -40,7 +40,7 @@ public struct ExchangeBenchmarkOptions: Sendable {
         var rest = arguments[...]
         while let name = rest.popFirst() {
             guard let value = rest.popFirst() else {
-                throw EngineBenchmarkError("\(name) needs a value")
+                throw EngineBenchmarkError(refusal: "\(name) needs a value")
             }
             func number(_ range: ClosedRange<Int>) throws(EngineBenchmarkError) -> Int {
                 try EngineBenchmarkOptions.number(name, value, range)
@@ -53,7 +53,7 @@ public struct ExchangeBenchmarkOptions: Sendable {
             case "--chosen": chosen = try number(1...Self.sizeMax)
             case "--pause": pauseMicroseconds = try number(0...1_000_000)
             case "--spin": spinMicroseconds = try number(0...1_000_000)
-            default: throw EngineBenchmarkError("unknown option \(name)")
+            default: throw EngineBenchmarkError(refusal: "unknown option \(name)")
             }
         }
     }
