@@ -1473,7 +1473,7 @@ const ProtobufCMessageDescriptor phalanx__v1__output__descriptor =
   (ProtobufCMessageInit) phalanx__v1__output__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[13] =
+static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[19] =
 {
   {
     "dp_rank",
@@ -1631,12 +1631,86 @@ static const ProtobufCFieldDescriptor phalanx__v1__rank_load__field_descriptors[
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "padded_tokens",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, padded_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "exchange_wait_nanoseconds",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, exchange_wait_nanoseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tick_tokens",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, tick_tokens),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tick_tokens_max",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, tick_tokens_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tick_tokens_group",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, tick_tokens_group),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "submissions",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__RankLoad, submissions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__rank_load__field_indices_by_name[] = {
   0,   /* field[0] = dp_rank */
   6,   /* field[6] = dummy_ticks */
+  14,   /* field[14] = exchange_wait_nanoseconds */
   9,   /* field[9] = generation_tokens */
   4,   /* field[4] = kv_cache_usage */
+  13,   /* field[13] = padded_tokens */
   3,   /* field[3] = pending_prefill_tokens */
   7,   /* field[7] = preemptions */
   11,   /* field[11] = prefix_cache_hits */
@@ -1644,13 +1718,17 @@ static const unsigned phalanx__v1__rank_load__field_indices_by_name[] = {
   8,   /* field[8] = prompt_tokens */
   1,   /* field[1] = running */
   12,   /* field[12] = stage_nanoseconds */
+  18,   /* field[18] = submissions */
   5,   /* field[5] = tick */
+  15,   /* field[15] = tick_tokens */
+  17,   /* field[17] = tick_tokens_group */
+  16,   /* field[16] = tick_tokens_max */
   2,   /* field[2] = waiting */
 };
 static const ProtobufCIntRange phalanx__v1__rank_load__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 19 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__rank_load__descriptor =
 {
@@ -1660,7 +1738,7 @@ const ProtobufCMessageDescriptor phalanx__v1__rank_load__descriptor =
   "Phalanx__V1__RankLoad",
   "phalanx.v1",
   sizeof(Phalanx__V1__RankLoad),
-  13,
+  19,
   phalanx__v1__rank_load__field_descriptors,
   phalanx__v1__rank_load__field_indices_by_name,
   1,  phalanx__v1__rank_load__number_ranges,

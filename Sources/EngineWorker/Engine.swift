@@ -21,6 +21,7 @@ final class Engine {
     private var pendingPrefill = PendingPrefill()
     private(set) var times = TickTimes()
     private var dummyTicks: UInt64 = 0
+    private var submissions: UInt64 = 0
     private var lastTick: UInt64 = 0
     /// A sequence was cancelled since the last load was told, and no output may follow to tell it.
     private var loadIsStale = false
@@ -64,6 +65,7 @@ final class Engine {
     // MARK: Commands
 
     func submit(_ id: SequenceID, _ request: GenerationRequest) {
+        submissions += 1
         guard let group, group.view == request.view, lockstep.state != .detached else {
             return emit(.rejected(id, .otherView, "the worker is between two views"))
         }
@@ -279,6 +281,7 @@ final class Engine {
         load.prefixCacheHits = UInt64(statistics.prefixHitsTotal)
         load.generationTokens = UInt64(statistics.generationTokensTotal)
         load.stageTimes = model.clock.times
+        load.submissions = submissions
         return load
     }
 }

@@ -21,6 +21,25 @@ final class GatewayMetrics {
         200_000,
     ]
 
+    private static let choiceBounds: [Double] = [1, 2, 5, 10, 20]
+    private static let iterationBounds: [Double] = [
+        1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384,
+    ]
+
+    private struct TickSeries {
+        let iterationTokens: MetricsRegistry.SeriesID
+        let ticks: MetricsRegistry.SeriesID
+        let dummyTicks: MetricsRegistry.SeriesID
+        let tickTokens: MetricsRegistry.SeriesID
+        let tickTokensMax: MetricsRegistry.SeriesID
+        let paddedTokens: MetricsRegistry.SeriesID
+        let exchangeWait: MetricsRegistry.SeriesID
+        let submissions: MetricsRegistry.SeriesID
+        let relativeLoad: MetricsRegistry.SeriesID
+        /// By ``TickStage/rawValue``.
+        let stageTimes: [MetricsRegistry.SeriesID]
+    }
+
     private struct RankSeries {
         let running: MetricsRegistry.SeriesID
         let waiting: MetricsRegistry.SeriesID
@@ -30,12 +49,10 @@ final class GatewayMetrics {
         let generationTokens: MetricsRegistry.SeriesID
         let prefixQueries: MetricsRegistry.SeriesID
         let prefixHits: MetricsRegistry.SeriesID
-        let ticks: MetricsRegistry.SeriesID
-        let dummyTicks: MetricsRegistry.SeriesID
-        /// By ``TickStage/rawValue``.
-        let stageTimes: [MetricsRegistry.SeriesID]
+        let tick: TickSeries
         let queueTime: MetricsRegistry.SeriesID
         let prefillTime: MetricsRegistry.SeriesID
+        let inferenceTime: MetricsRegistry.SeriesID
         let decodeTime: MetricsRegistry.SeriesID
         let timeToFirstToken: MetricsRegistry.SeriesID
         let interTokenLatency: MetricsRegistry.SeriesID
@@ -43,6 +60,8 @@ final class GatewayMetrics {
         let requestLatency: MetricsRegistry.SeriesID
         let promptLength: MetricsRegistry.SeriesID
         let generationLength: MetricsRegistry.SeriesID
+        let choiceCount: MetricsRegistry.SeriesID
+        let tokensMax: MetricsRegistry.SeriesID
         let success: [FinishReason: MetricsRegistry.SeriesID]
     }
 
@@ -52,6 +71,12 @@ final class GatewayMetrics {
     private let httpRequests: [Int: MetricsRegistry.SeriesID]
     private let otherStatus: MetricsRegistry.SeriesID
     private let activeView: MetricsRegistry.SeriesID
+    private let groupImbalance: MetricsRegistry.SeriesID
+    private var imbalance = TickImbalance()
+    /// DP ranks of the active view.
+    private var rankCount = 0
+    /// The last report of each rank.
+    private var reported: [Int: RankLoad] = [:]
 
     init(model: String) {
         self.model = model
@@ -67,14 +92,33 @@ final class GatewayMetrics {
         activeView = registry.register(
             "phalanx:active_view", .gauge, help: "Number of the active view; 0 while there is none."
         )
+        groupImbalance = registry.register(
+            "phalanx:tick_imbalance", .gauge,
+            help: "Rows of the ticks' busiest ranks as a multiple of the mean, of the last second.",
+            labels: ["model_name": model])
     }
 
     func onAnswer(status: Int) { registry.add(httpRequests[status] ?? otherStatus) }
 
-    func onView(_ number: UInt32) { registry.set(activeView, Double(number)) }
+    /// - Parameter ranks: its DP ranks.
+    func onView(_ number: UInt32, ranks: Int) {
+        registry.set(activeView, Double(number))
+        rankCount = ranks
+        imbalance.onView()
+    }
 
-    func onLoad(_ load: RankLoad) {
+    func onLoad(_ load: RankLoad, at now: Instant) {
         let series = series(of: Int(load.dpRank))
+        observeTicks(load, series)
+        if let reading = imbalance.onLoad(load, ranks: rankCount, at: now) {
+            registry.set(groupImbalance, reading.group)
+            registry.set(series.tick.relativeLoad, reading.rank)
+        }
+        registry.set(series.tick.tickTokens, Double(load.tickTokens))
+        registry.set(series.tick.tickTokensMax, Double(load.tickTokensMax))
+        registry.set(series.tick.paddedTokens, Double(load.paddedTokens))
+        registry.set(series.tick.exchangeWait, load.exchangeWait.seconds)
+        registry.set(series.tick.submissions, Double(load.submissions))
         registry.set(series.running, Double(load.running))
         registry.set(series.waiting, Double(load.waiting))
         registry.set(series.cacheUsage, Double(load.kvCacheUsage))
@@ -83,11 +127,21 @@ final class GatewayMetrics {
         registry.set(series.generationTokens, Double(load.generationTokens))
         registry.set(series.prefixQueries, Double(load.prefixCacheQueries))
         registry.set(series.prefixHits, Double(load.prefixCacheHits))
-        registry.set(series.ticks, Double(load.tick))
-        registry.set(series.dummyTicks, Double(load.dummyTicks))
+        registry.set(series.tick.ticks, Double(load.tick))
+        registry.set(series.tick.dummyTicks, Double(load.dummyTicks))
         for stage in TickStage.allCases {
-            registry.set(series.stageTimes[stage.rawValue], Double(load.stageTimes[stage]) / 1e9)
+            registry.set(
+                series.tick.stageTimes[stage.rawValue], Double(load.stageTimes[stage]) / 1e9)
         }
+    }
+
+    /// Rows a tick. A report that ends several ticks counts once, with their mean.
+    private func observeTicks(_ load: RankLoad, _ series: RankSeries) {
+        let old = reported.updateValue(load, forKey: Int(load.dpRank))
+        guard let old, load.tick > old.tick, load.tickTokens > old.tickTokens else { return }
+        let ticks = Double(load.tick - old.tick)
+        registry.observe(
+            series.tick.iterationTokens, Double(load.tickTokens - old.tickTokens) / ticks)
     }
 
     func onFirstToken(rank: Int, timeToFirstToken: Interval, queued: Interval) {
@@ -101,13 +155,20 @@ final class GatewayMetrics {
         registry.observe(series(of: rank).interTokenLatency, sincePrevious.seconds)
     }
 
-    /// - Parameter decode: from the first token to the last.
+    /// - Parameters:
+    ///   - queued: before its first tick.
+    ///   - decode: from the first token to the last.
+    ///   - choices: `n` of its call.
+    ///   - tokensMax: that it could have generated.
     func onFinished(
-        rank: Int, reason: FinishReason, latency: Interval, decode: Interval, promptTokens: Int,
-        outputTokens: Int
+        rank: Int, reason: FinishReason, latency: Interval, queued: Interval, decode: Interval,
+        promptTokens: Int, outputTokens: Int, choices: Int, tokensMax: Int
     ) {
         let series = series(of: rank)
         registry.observe(series.requestLatency, latency.seconds)
+        registry.observe(series.inferenceTime, max(latency.seconds - queued.seconds, 0))
+        registry.observe(series.choiceCount, Double(choices))
+        registry.observe(series.tokensMax, Double(tokensMax))
         registry.observe(series.decodeTime, decode.seconds)
         registry.observe(series.promptLength, Double(promptTokens))
         registry.observe(series.generationLength, Double(outputTokens))
@@ -134,14 +195,45 @@ final class GatewayMetrics {
         }
     }
 
-    private func makeSeries(_ rank: Int) -> RankSeries {
+    private func makeOne(
+        _ rank: Int, _ name: String, _ kind: MetricsRegistry.Kind, _ help: String,
+        _ bounds: [Double]
+    ) -> MetricsRegistry.SeriesID {
+        registry.register(
+            name, kind, help: help, labels: ["model_name": model, "engine": "\(rank)"],
+            bounds: bounds)
+    }
+
+    private func makeTickSeries(_ rank: Int) -> TickSeries {
         func make(
             _ name: String, _ kind: MetricsRegistry.Kind, _ help: String, _ bounds: [Double] = []
         ) -> MetricsRegistry.SeriesID {
-            registry.register(
-                name, kind, help: help, labels: ["model_name": model, "engine": "\(rank)"],
-                bounds: bounds)
+            makeOne(rank, name, kind, help, bounds)
         }
+        return TickSeries(
+            iterationTokens: make(
+                "vllm:iteration_tokens_total", .histogram, "Rows a tick.", Self.iterationBounds),
+            ticks: make("phalanx:ticks_total", .counter, "Lock-step ticks of the current view."),
+            dummyTicks: make("phalanx:dummy_ticks_total", .counter, "Ticks without tokens here."),
+            tickTokens: make(
+                "phalanx:tick_tokens_total", .counter, "Rows of this rank's step plans."),
+            tickTokensMax: make(
+                "phalanx:tick_tokens_max_total", .counter,
+                "Rows of each tick's busiest rank, summed."),
+            paddedTokens: make(
+                "phalanx:padded_tokens_total", .counter, "Rows computed to fill batches up."),
+            exchangeWait: make(
+                "phalanx:exchange_wait_seconds_total", .counter,
+                "Time of waiting for other ranks in the exchanges of ticks."),
+            submissions: make(
+                "phalanx:submissions_total", .counter, "Sequences submitted by gateways."),
+            relativeLoad: make(
+                "phalanx:tick_tokens_relative", .gauge,
+                "Rows of this rank as a multiple of the mean rank's, of the last second."),
+            stageTimes: makeStageTimes(rank))
+    }
+
+    private func makeSuccess(_ rank: Int) -> [FinishReason: MetricsRegistry.SeriesID] {
         var success: [FinishReason: MetricsRegistry.SeriesID] = [:]
         for reason in FinishReason.allCases {
             success[reason] = registry.register(
@@ -149,6 +241,15 @@ final class GatewayMetrics {
                 labels: [
                     "model_name": model, "engine": "\(rank)", "finished_reason": "\(reason)",
                 ])
+        }
+        return success
+    }
+
+    private func makeSeries(_ rank: Int) -> RankSeries {
+        func make(
+            _ name: String, _ kind: MetricsRegistry.Kind, _ help: String, _ bounds: [Double] = []
+        ) -> MetricsRegistry.SeriesID {
+            makeOne(rank, name, kind, help, bounds)
         }
         return RankSeries(
             running: make("vllm:num_requests_running", .gauge, "Sequences in the batch."),
@@ -163,15 +264,16 @@ final class GatewayMetrics {
                 "Tokens looked up in the prefix cache."),
             prefixHits: make(
                 "vllm:prefix_cache_hits_total", .counter, "Tokens found in the prefix cache."),
-            ticks: make("phalanx:ticks_total", .counter, "Lock-step ticks of the current view."),
-            dummyTicks: make("phalanx:dummy_ticks_total", .counter, "Ticks without tokens here."),
-            stageTimes: makeStageTimes(rank),
+            tick: makeTickSeries(rank),
             queueTime: make(
                 "vllm:request_queue_time_seconds", .histogram,
                 "Time between arrival at the leader and the first tick.", Self.requestBounds),
             prefillTime: make(
                 "vllm:request_prefill_time_seconds", .histogram,
                 "Time between the end of the queue and the first token.", Self.requestBounds),
+            inferenceTime: make(
+                "vllm:request_inference_time_seconds", .histogram,
+                "Time between the end of the queue and the last token.", Self.requestBounds),
             decodeTime: make(
                 "vllm:request_decode_time_seconds", .histogram,
                 "Time between the first and the last token.", Self.requestBounds),
@@ -190,6 +292,11 @@ final class GatewayMetrics {
             generationLength: make(
                 "vllm:request_generation_tokens", .histogram, "Tokens an output.",
                 Self.lengthBounds),
-            success: success)
+            choiceCount: make(
+                "vllm:request_params_n", .histogram, "The request's n.", Self.choiceBounds),
+            tokensMax: make(
+                "vllm:request_params_max_tokens", .histogram, "The request's max_tokens.",
+                Self.lengthBounds),
+            success: makeSuccess(rank))
     }
 }

@@ -17,7 +17,7 @@ extension GatewayService {
             parkAll(of: rank)
         case .outputs(let outputs, let rank, let load):
             router.onLoad(load)
-            metrics?.onLoad(load)
+            metrics?.onLoad(load, at: MonotonicClock.now())
             for output in outputs { onOutput(output, from: rank) }
         case .rejected(let id, let rank, let reason, let text):
             onRejected(id, by: rank, reason, text)
@@ -178,6 +178,7 @@ extension GatewayService {
             metrics?.onToken(rank: rank, sincePrevious: now - last)
         } else {
             choice.firstTokenAt = now
+            choice.queued = output.queued
             metrics?.onFirstToken(
                 rank: rank, timeToFirstToken: now - call.arrived, queued: output.queued)
         }
@@ -193,8 +194,11 @@ extension GatewayService {
             rank: rank,
             reason: reason,
             latency: now - call.arrived,
+            queued: choice.queued,
             decode: now - (choice.firstTokenAt ?? now),
             promptTokens: choice.promptTokens.count,
-            outputTokens: choice.outputTokens.count)
+            outputTokens: choice.outputTokens.count,
+            choices: call.call.count,
+            tokensMax: Int(choice.sampling.maxTokens))
     }
 }

@@ -126,7 +126,7 @@ public final class GatewayService {
         case .loads(let loads):
             for load in loads {
                 router.onLoad(load)
-                metrics?.onLoad(load)
+                metrics?.onLoad(load, at: MonotonicClock.now())
             }
         case .wake:
             break
@@ -169,7 +169,7 @@ public final class GatewayService {
             links?.disconnect()
             notifier.status("not ready: \(view.reason)")
         }
-        metrics?.onView(self.view)
+        metrics?.onView(self.view, ranks: view.members.count(where: \.isLeader))
     }
 
     /// The first rank that opens makes the gateway ready.

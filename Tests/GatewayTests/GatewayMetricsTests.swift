@@ -9,14 +9,36 @@ import Testing
         var load = RankLoad()
         load.dpRank = 3
         load.stageTimes[.experts] = 1_500_000_000
-        metrics.onLoad(load)
+        metrics.onLoad(load, at: Instant(nanoseconds: 0))
         load.stageTimes[.experts] = 2_500_000_000
-        metrics.onLoad(load)
+        metrics.onLoad(load, at: Instant(nanoseconds: 0))
         let page = String(decoding: metrics.page(), as: UTF8.self)
         let lines = page.split(separator: "\n").filter { $0.contains("phalanx:tick_seconds") }
         #expect(lines.filter { !$0.hasPrefix("#") }.count == TickStage.allCases.count)
         let experts = lines.filter { $0.contains("stage=\"experts\"") }
         #expect(experts.count == 1 && experts.allSatisfy { $0.hasSuffix(" 2.5") })
         #expect(experts.allSatisfy { $0.contains("engine=\"3\"") })
+    }
+
+    @Test func imbalanceIsThatOfTheLastWindow() {
+        let metrics = GatewayMetrics(model: "demo")
+        metrics.onView(4, ranks: 4)
+        var load = RankLoad()
+        load.dpRank = 2
+        (load.tick, load.tickTokens, load.tickTokensMax, load.tickTokensGroup) = (5, 70, 900, 950)
+        metrics.onLoad(load, at: Instant(nanoseconds: 0))
+        // Two ticks: this rank had 10 rows, the busiest 60 in all, everybody together 80.
+        (load.tick, load.tickTokens, load.tickTokensMax, load.tickTokensGroup) = (7, 80, 960, 1030)
+        (load.paddedTokens, load.submissions) = (12, 3)
+        load.exchangeWait = .milliseconds(1500)
+        metrics.onLoad(load, at: Instant(nanoseconds: 1_000_000_000))
+        let page = String(decoding: metrics.page(), as: UTF8.self)
+        let labels = "{model_name=\"demo\",engine=\"2\"}"
+        #expect(page.contains("phalanx:tick_imbalance{model_name=\"demo\"} 3.0\n"))
+        #expect(page.contains("phalanx:tick_tokens_relative\(labels) 0.5\n"))
+        #expect(page.contains("phalanx:padded_tokens_total\(labels) 12.0\n"))
+        #expect(page.contains("phalanx:exchange_wait_seconds_total\(labels) 1.5\n"))
+        #expect(page.contains("phalanx:submissions_total\(labels) 3.0\n"))
+        #expect(page.contains("vllm:iteration_tokens_total_sum\(labels) 5.0\n"))
     }
 }

@@ -78,9 +78,9 @@ enum ControlFrames {
         message: envelope(
             .heartbeat(
                 Heartbeat(stage: .loading, percent: 42, load: load, tickAge: .milliseconds(250)))),
-        hex: "080111887766554433221118092081048201340802102a1a2b08011002180320a01f2d00"
+        hex: "080111887766554433221118092081048201470802102a1a3e08011002180320a01f2d00"
             + "00003f3006380740084809508080808020588080808040604d"
-            + "6a05050000ac0220fa01")
+            + "6a05050000ac02700e789601800110880180800190011298011320fa01")
 
     static let heartbeatAck = GoldenFrame(
         name: "heartbeat_ack",
@@ -110,9 +110,9 @@ enum ControlFrames {
     static let loadUpdate = GoldenFrame(
         name: "load_update",
         message: envelope(.loadUpdate([load, RankLoad()])),
-        hex: "08011188776655443322111809208104b2012f0a2b08011002180320a01f2d0000003f30"
+        hex: "08011188776655443322111809208104b201420a3e08011002180320a01f2d0000003f30"
             + "06380740084809508080808020588080808040604d"
-            + "6a05050000ac020a00")
+            + "6a05050000ac02700e78960180011088018080019001129801130a00")
 
     static let leave = GoldenFrame(
         name: "leave",
@@ -135,6 +135,12 @@ enum ControlFrames {
         load.prefixCacheHits = 77
         load.stageTimes[.schedule] = 5
         load.stageTimes[.attentionProjection] = 300
+        load.paddedTokens = 14
+        load.exchangeWait = Interval(nanoseconds: 150)
+        load.tickTokens = 16
+        load.tickTokensMax = 1 << 14
+        load.tickTokensGroup = 18
+        load.submissions = 19
         return load
     }()
 

@@ -235,10 +235,19 @@ struct  Phalanx__V1__RankLoad
    */
   size_t n_stage_nanoseconds;
   uint64_t *stage_nanoseconds;
+  /*
+   * All of these count from the start of the worker.
+   */
+  uint64_t padded_tokens;
+  uint64_t exchange_wait_nanoseconds;
+  uint64_t tick_tokens;
+  uint64_t tick_tokens_max;
+  uint64_t tick_tokens_group;
+  uint64_t submissions;
 };
 #define PHALANX__V1__RANK_LOAD__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__rank_load__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0, 0, 0, 0, 0 }
 
 
 /*

@@ -24,6 +24,8 @@ final class Choice {
     /// While no rank has it.
     var parkedSince: Instant?
     var firstTokenAt: Instant?
+    /// At its first rank, before the first tick that computed it.
+    var queued = Interval.zero
     var lastTokenAt: Instant?
     private(set) var outputTokens: [Int32] = []
     /// Tokens of the prompt that its first rank had cached.

@@ -88,6 +88,13 @@ extension RankLoad {
             let times = stageTimes.list
             message.pointee.n_stage_nanoseconds = times.count
             message.pointee.stage_nanoseconds = arena.array(times)
+            message.pointee.padded_tokens = paddedTokens
+            message.pointee.exchange_wait_nanoseconds = UInt64(
+                clamping: exchangeWait.nanoseconds)
+            message.pointee.tick_tokens = tickTokens
+            message.pointee.tick_tokens_max = tickTokensMax
+            message.pointee.tick_tokens_group = tickTokensGroup
+            message.pointee.submissions = submissions
         }
     }
 
@@ -112,6 +119,12 @@ extension RankLoad {
         try require(
             count <= StageTimes.capacity, "RankLoad", "stage_nanoseconds", "\(count) stages")
         stageTimes = StageTimes(list(message.stage_nanoseconds, count))
+        paddedTokens = message.padded_tokens
+        exchangeWait = Interval(nanoseconds: Int64(clamping: message.exchange_wait_nanoseconds))
+        tickTokens = message.tick_tokens
+        tickTokensMax = message.tick_tokens_max
+        tickTokensGroup = message.tick_tokens_group
+        submissions = message.submissions
     }
 }
 

@@ -128,6 +128,20 @@ public struct RankLoad: Hashable, Sendable {
     public var prefixCacheHits: UInt64 = 0
     /// Of all ticks since the worker has started.
     public var stageTimes = StageTimes()
+    /// Rows that this rank computed for nothing, to fill a batch up to the size that it had to
+    /// have. This and all that follow count from the start of the worker.
+    public var paddedTokens: UInt64 = 0
+    /// How long this rank has waited for others in the exchanges of ticks.
+    public var exchangeWait = Interval.zero
+    /// Rows of this rank's step plans, without padding.
+    public var tickTokens: UInt64 = 0
+    /// The same of each tick's busiest rank, summed over the ticks of this rank.
+    public var tickTokensMax: UInt64 = 0
+    /// The same of all DP ranks together, summed over the ticks of this rank. So the ticks between
+    /// two reports had the imbalance `ranks * tickTokensMax / tickTokensGroup`.
+    public var tickTokensGroup: UInt64 = 0
+    /// Sequences that gateways have submitted and this report knows of, taken or refused.
+    public var submissions: UInt64 = 0
 
     public init() {}
 }
