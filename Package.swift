@@ -27,6 +27,7 @@ let package = Package(
         .executable(name: "phalanx-coordinator", targets: ["phalanx-coordinator"]),
         .executable(name: "phalanx-engine-worker", targets: ["phalanx-engine-worker"]),
         .executable(name: "phalanx-bench", targets: ["phalanx-bench"]),
+        .executable(name: "phalanxctl", targets: ["phalanxctl"]),
     ],
     targets: [
         // System libraries, by module map.
@@ -137,6 +138,20 @@ let package = Package(
             swiftSettings: swiftSettings
         ),
 
+        // The operator's tool.
+        .target(
+            name: "Control",
+            dependencies: ["DaemonRuntime", "Protocol", "CLinux"],
+            exclude: ["Main"],
+            swiftSettings: swiftSettings
+        ),
+        .executableTarget(
+            name: "phalanxctl",
+            dependencies: ["Control"],
+            path: "Sources/Control/Main",
+            swiftSettings: swiftSettings
+        ),
+
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: swiftSettings),
         .testTarget(
             name: "ProtocolTests",
@@ -213,6 +228,11 @@ let package = Package(
             dependencies: [
                 "Bench", "Gateway", "DaemonRuntime", "Protocol", "CLinux", "TestSupport",
             ],
+            swiftSettings: swiftSettings
+        ),
+        .testTarget(
+            name: "ControlTests",
+            dependencies: ["Control", "DaemonRuntime", "Protocol", "TestSupport"],
             swiftSettings: swiftSettings
         ),
         .testTarget(name: "TidyTests", swiftSettings: swiftSettings),

@@ -1,0 +1,25 @@
+/// The commands of `phalanxctl`. A new one is a case here, and a file of its own with a type whose
+/// `run` the switch below calls.
+public enum ControlCommand: String, CaseIterable, Sendable {
+    case help
+
+    /// What `--help` says of it: its arguments, and one line.
+    var synopsis: (arguments: String, summary: String) {
+        switch self {
+        case .help: HelpCommand.synopsis
+        }
+    }
+
+    /// The page of `phalanxctl help COMMAND`.
+    var page: String {
+        switch self {
+        case .help: HelpCommand.page
+        }
+    }
+
+    func run(_ arguments: [String], _ output: ControlOutput) throws(ControlError) -> ControlExit {
+        switch self {
+        case .help: try HelpCommand.run(arguments, output)
+        }
+    }
+}

@@ -1,0 +1,26 @@
+/// `phalanxctl help [COMMAND]`.
+enum HelpCommand {
+    static let synopsis = (
+        arguments: "[COMMAND]", summary: "what a command does, and its options"
+    )
+    static let page = """
+        usage: phalanxctl help [COMMAND]
+
+        Prints the page of COMMAND, or the list of commands.
+
+        """
+
+    static func run(
+        _ arguments: [String], _ output: ControlOutput
+    ) throws(ControlError) -> ControlExit {
+        guard arguments.count <= 1 else {
+            throw .usage("help: one command at a time, not \(arguments.count)")
+        }
+        guard let name = arguments.first else {
+            output.write(ControlProgram.usage)
+            return .success
+        }
+        output.write(try ControlProgram.command(named: name).page)
+        return .success
+    }
+}

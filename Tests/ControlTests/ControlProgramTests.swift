@@ -1,0 +1,62 @@
+import DaemonRuntime
+import Testing
+
+@testable import Control
+
+/// What a command wrote, and how it ended.
+struct ControlRun {
+    let exit: ControlExit
+    let output: String
+    let complaints: String
+
+    init(_ arguments: [String]) {
+        var (written, complaints) = ("", "")
+        exit = ControlProgram.run(
+            arguments,
+            ControlOutput(
+                isTerminal: false, write: { written += $0 }, complain: { complaints += $0 + "\n" }))
+        output = written
+        self.complaints = complaints
+    }
+}
+
+@Suite struct ControlProgramTests {
+    @Test func theUsageNamesEveryCommand() {
+        for arguments in [["--help"], ["-h"], ["help"]] {
+            let run = ControlRun(arguments)
+            #expect(run.exit == .success)
+            for command in ControlCommand.allCases {
+                #expect(run.output.contains("\n  \(command.rawValue) "), "\(run.output)")
+            }
+        }
+    }
+
+    @Test(arguments: ControlCommand.allCases)
+    func everyCommandHasAPageThatBeginsWithItsUsage(command: ControlCommand) {
+        for arguments in [[command.rawValue, "--help"], ["help", command.rawValue]] {
+            let run = ControlRun(arguments)
+            #expect(run.exit == .success)
+            #expect(run.output.hasPrefix("usage: phalanxctl \(command.rawValue)"))
+        }
+    }
+
+    @Test func theVersionIsTheDaemons() {
+        #expect(ControlRun(["--version"]).output == "phalanxctl \(DaemonProcess.version)\n")
+    }
+
+    static let refusals: [(arguments: [String], part: String)] = [
+        ([], "which command?"),
+        (["hepl"], "did you mean \"help\"?"),
+        (["zzzzzzzzzz"], "there are "),
+        (["help", "a", "b"], "one command at a time"),
+        (["help", "hlp"], "did you mean \"help\"?"),
+    ]
+
+    @Test(arguments: refusals)
+    func aRefusedCommandLineEndsWith64(arguments: [String], part: String) {
+        let run = ControlRun(arguments)
+        #expect(run.exit.rawValue == 64)
+        #expect(run.complaints.contains(part), "\(run.complaints)")
+        #expect(run.output.isEmpty)
+    }
+}
