@@ -110,6 +110,9 @@ final class RunningCell {
     /// CPU time of all processes so far, in clock ticks.
     var cpuTicks: Int { daemons.reduce(0) { $0 + $1.cpuTicks } }
 
+    /// How often threads of all processes went to sleep so far.
+    var sleeps: Int { daemons.reduce(0) { $0 + $1.sleeps } }
+
     /// The sum of a metric over its series.
     func metric(_ name: String, of gateway: HTTPClient? = nil) throws -> Double {
         let page = try (gateway ?? http).get("/metrics").text

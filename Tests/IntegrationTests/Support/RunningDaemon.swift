@@ -106,4 +106,18 @@ final class RunningDaemon: @unchecked Sendable {
         let fields = text[end.upperBound...].split(separator: " ")
         return (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)
     }
+
+    /// How often its threads went to sleep so far: with what wakes them, what polling would raise.
+    var sleeps: Int {
+        let tasks = "/proc/\(pid)/task"
+        let threads = (try? FileManager.default.contentsOfDirectory(atPath: tasks)) ?? []
+        return threads.reduce(0) { total, thread in
+            let path = "\(tasks)/\(thread)/status"
+            let status = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+            let line = status.split(separator: "\n").first {
+                $0.hasPrefix("voluntary_ctxt_switches:")
+            }
+            return total + (line?.split(separator: "\t").last.flatMap { Int($0) } ?? 0)
+        }
+    }
 }
