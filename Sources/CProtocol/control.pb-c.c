@@ -932,7 +932,7 @@ const ProtobufCMessageDescriptor phalanx__v1__configuration_difference__descript
   (ProtobufCMessageInit) phalanx__v1__configuration_difference__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__hello__field_descriptors[9] =
+static const ProtobufCFieldDescriptor phalanx__v1__hello__field_descriptors[10] =
 {
   {
     "role",
@@ -1042,6 +1042,18 @@ static const ProtobufCFieldDescriptor phalanx__v1__hello__field_descriptors[9] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "start_rank_plus_one",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Hello, start_rank_plus_one),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__hello__field_indices_by_name[] = {
   7,   /* field[7] = declared */
@@ -1052,12 +1064,13 @@ static const unsigned phalanx__v1__hello__field_indices_by_name[] = {
   5,   /* field[5] = protocol_min */
   0,   /* field[0] = role */
   4,   /* field[4] = software_version */
+  9,   /* field[9] = start_rank_plus_one */
   8,   /* field[8] = worker_plus_one */
 };
 static const ProtobufCIntRange phalanx__v1__hello__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__hello__descriptor =
 {
@@ -1067,7 +1080,7 @@ const ProtobufCMessageDescriptor phalanx__v1__hello__descriptor =
   "Phalanx__V1__Hello",
   "phalanx.v1",
   sizeof(Phalanx__V1__Hello),
-  9,
+  10,
   phalanx__v1__hello__field_descriptors,
   phalanx__v1__hello__field_indices_by_name,
   1,  phalanx__v1__hello__number_ranges,

@@ -30,6 +30,80 @@ import Testing
         #expect(membership.workers.map(\.identity) == [[10], [14], [12]])
     }
 
+    private static func hello(
+        _ node: String, _ device: UInt32, startRank: UInt32? = nil
+    ) -> Hello {
+        var hello = Hello(
+            role: .worker, node: node, device: device, pid: 1, softwareVersion: "0", declared: [])
+        hello.startRank = startRank
+        return hello
+    }
+
+    /// The workers that join one after the other; the texts of those that may not.
+    private static func join(
+        _ hellos: [Hello], worldSize: UInt32, tensorParallelSize: UInt32
+    ) -> (places: [UInt32], refusals: [String]) {
+        var membership = Membership(
+            worldSize: worldSize, tensorParallelSize: tensorParallelSize, configuration: [],
+            lease: .seconds(5))
+        var (places, refusals): ([UInt32], [String]) = ([], [])
+        for (number, hello) in hellos.enumerated() {
+            let incarnation = Incarnation(rawValue: UInt64(number + 1))
+            switch membership.onHello(
+                hello, identity: [UInt8(number)], incarnation: incarnation,
+                at: Instant(nanoseconds: 0))
+            {
+            case .admit(let peer, _): places.append(peer.worker)
+            case .refuse(let refusal): refusals.append(refusal.text)
+            }
+        }
+        return (places, refusals)
+    }
+
+    @Test func theWorkersOfARankAreOnOneNodeHoweverTheyCome() {
+        let hellos = [
+            ("b", 0), ("a", 1), ("b", 1), ("a", 0), ("a", 2), ("b", 2), ("b", 3), ("a", 3),
+        ]
+        let joined = Self.join(
+            hellos.map { Self.hello($0.0, UInt32($0.1)) }, worldSize: 8, tensorParallelSize: 2)
+        // b, a, b, a, then each node's second rank.
+        #expect(joined.places == [0, 2, 1, 3, 4, 6, 7, 5])
+        #expect(joined.refusals.isEmpty)
+    }
+
+    @Test func aRankIsDividedOverNodesOnlyWhereNothingElseIsLeft() {
+        let hellos = [
+            Self.hello("a", 0), Self.hello("b", 0), Self.hello("b", 1), Self.hello("b", 2),
+        ]
+        let joined = Self.join(hellos, worldSize: 4, tensorParallelSize: 2)
+        #expect(joined.places == [0, 2, 3, 1])
+    }
+
+    @Test func aStartRankGivesEachDeviceItsPlace() {
+        let hellos = (0..<4).reversed().flatMap { device in
+            [
+                Self.hello("b", UInt32(device), startRank: 2),
+                Self.hello("a", UInt32(device), startRank: 0),
+            ]
+        }
+        let joined = Self.join(hellos, worldSize: 8, tensorParallelSize: 2)
+        #expect(joined.places == [7, 3, 6, 2, 5, 1, 4, 0])
+    }
+
+    @Test func aStartRankThatIsTakenOrTooHighIsRefusedWithTheReason() {
+        let taken = Self.join(
+            [Self.hello("a", 1, startRank: 0), Self.hello("b", 1, startRank: 0)],
+            worldSize: 4, tensorParallelSize: 2)
+        #expect(taken.places == [1])
+        #expect(taken.refusals.first?.contains("worker 1 (node a, device 1)") == true)
+        let high = Self.join(
+            [Self.hello("b", 3, startRank: 1)], worldSize: 4, tensorParallelSize: 2)
+        #expect(high.refusals.first?.contains("worker 5, but 2 DP ranks of 2") == true)
+        let overflow = Self.join(
+            [Self.hello("b", .max, startRank: .max)], worldSize: 4, tensorParallelSize: 2)
+        #expect(overflow.places.isEmpty)
+    }
+
     @Test mutating func gatewaysTakeNoPlace() {
         for number in 0..<20 as Range<UInt8> { #expect(admit(number, role: .gateway) == 0) }
         #expect(admit(100) == 0 && admit(101) == 1 && admit(102) == 2)

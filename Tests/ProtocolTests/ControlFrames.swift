@@ -4,7 +4,8 @@ import Protocol
 /// A frame that changes here breaks a deployment of mixed versions: raise `ProtocolVersion`.
 enum ControlFrames {
     static let all: [GoldenFrame<ControlMessage>] = [
-        hello, config, refuse, ready, view, viewJoined, heartbeat, heartbeatAck, wakeRequest, wake,
+        hello, placedHello, config, refuse, ready, view, viewJoined, heartbeat, heartbeatAck,
+        wakeRequest, wake,
         wakeAck, peerSilent, loadUpdate, leave,
     ]
 
@@ -21,6 +22,21 @@ enum ControlFrames {
         hex: "08011188776655443322111809208104523d080112066e6f64652d61180320e7242a0530"
             + "2e312e303001380142160a056d6f64656c120d2f6d6f64656c732f6bc3b66c6e42090a04"
             + "73656564120137")
+
+    /// Of a worker that has been told where it belongs.
+    static let placedHello = GoldenFrame(
+        name: "placedHello",
+        message: envelope(
+            .hello(
+                {
+                    var hello = Hello(
+                        role: .worker, node: "b", device: 1, pid: 2, softwareVersion: "0",
+                        declared: [])
+                    (hello.worker, hello.startRank) = (9, 2)
+                    return hello
+                }())),
+        hex: "0801118877665544332211180920810452140801120162180120022a0130300138014"
+            + "80a5003")
 
     static let config = GoldenFrame(
         name: "config",

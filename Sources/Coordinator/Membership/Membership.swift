@@ -50,11 +50,12 @@ struct Membership {
         }
         var worker: UInt32 = 0
         if hello.role == .worker {
-            guard let free = freeWorker(hello.worker) else {
-                let text = "all \(worldSize) workers are here: \(workers.map(\.description))"
-                return .refuse(Refusal(reason: .groupFull, text: text))
+            switch place(for: hello) {
+            case .free(let index): worker = index
+            case .refused(let refusal):
+                if let replaced { peers.append(replaced) }
+                return .refuse(refusal)
             }
-            worker = free
         }
         let peer = Peer(
             identity: identity,
@@ -93,12 +94,57 @@ struct Membership {
             differences: differences)
     }
 
+    private enum Place {
+        case free(UInt32)
+        case refused(Refusal)
+    }
+
     /// The place that the process has its experts for, which a restarted coordinator doesn't know;
-    /// else the lowest one.
-    private func freeWorker(_ wanted: UInt32?) -> UInt32? {
-        func isFree(_ index: UInt32) -> Bool { !workers.contains { $0.worker == index } }
-        if let wanted, wanted < worldSize, isFree(wanted) { return wanted }
-        return (0..<worldSize).first(where: isFree)
+    /// else the one that the operator has chosen for it by the first rank of its node; else a free
+    /// one, so that the workers of a DP rank are on one node as far as that goes.
+    private func place(for hello: Hello) -> Place {
+        let taken = workers
+        func isFree(_ index: UInt32) -> Bool { !taken.contains { $0.worker == index } }
+        if let wanted = hello.worker, wanted < worldSize, isFree(wanted) { return .free(wanted) }
+        if let startRank = hello.startRank { return chosenPlace(hello, startRank, taken) }
+        let free = (0..<worldSize).filter(isFree)
+        func nodes(_ index: UInt32) -> [String] {
+            taken.filter { $0.worker / tensorParallelSize == index / tensorParallelSize }
+                .map(\.node)
+        }
+        let here = free.first { index in
+            let nodes = nodes(index)
+            return !nodes.isEmpty && nodes.allSatisfy { $0 == hello.node }
+        }
+        if let place = here ?? free.first(where: { nodes($0).isEmpty }) ?? free.first {
+            return .free(place)
+        }
+        let text = "all \(worldSize) workers are here: \(taken.map(\.description))"
+        return .refused(Refusal(reason: .groupFull, text: text))
+    }
+
+    private func chosenPlace(_ hello: Hello, _ startRank: UInt32, _ taken: [Peer]) -> Place {
+        let first = UInt64(startRank) * UInt64(tensorParallelSize)
+        let index = first + UInt64(hello.device)
+        let asked =
+            "--data-parallel-start-rank \(startRank) makes device \(hello.device) of node "
+            + "\(hello.node) worker \(index)"
+        guard index < UInt64(worldSize) else {
+            let ranks = worldSize / tensorParallelSize
+            return .refused(
+                Refusal(
+                    reason: .configuration,
+                    text: "\(asked), but \(ranks) DP ranks of \(tensorParallelSize) have workers "
+                        + "0 to \(worldSize - 1): lower the start rank or start fewer devices"))
+        }
+        if let holder = taken.first(where: { UInt64($0.worker) == index }) {
+            return .refused(
+                Refusal(
+                    reason: .groupFull,
+                    text: "\(asked), and that is \(holder.description): give each node a start "
+                        + "rank of its own"))
+        }
+        return .free(UInt32(index))
     }
 
     /// Why a second process for the device of a living one is not let in: the two would take each

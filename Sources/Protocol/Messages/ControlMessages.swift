@@ -39,6 +39,8 @@ public struct Hello: Hashable, Sendable {
     public var declared: [ConfigurationEntry]
     /// The place that a worker has loaded its experts for; nil before it has one.
     public var worker: UInt32?
+    /// The first DP rank of the worker's node, if the operator has chosen it.
+    public var startRank: UInt32?
 
     public init(
         role: PeerRole,

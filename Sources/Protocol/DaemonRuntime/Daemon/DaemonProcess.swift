@@ -46,12 +46,16 @@ public enum DaemonProcess {
     }
 
     public static func hello(_ role: PeerRole, _ options: Options) -> Hello {
-        Hello(
+        var hello = Hello(
             role: role,
             node: nodeName(options),
             device: UInt32(options.integer("device-index") ?? 0),
             pid: UInt32(getpid()),
             softwareVersion: version,
             declared: options.declared)
+        if role == .worker {
+            hello.startRank = options.integer("data-parallel-start-rank").map { UInt32($0) }
+        }
+        return hello
     }
 }

@@ -60,10 +60,10 @@ public enum OptionTable {
             help: "DP ranks: independent requests and caches, common experts."),
         .init(
             "tensor-parallel-size", .integer(1...64), .deployment, default: "1",
-            help: "Workers a DP rank; only 1 is supported."),
+            help: "Workers a DP rank, on one node: they divide heads and vocabulary."),
         .init(
             "enable-expert-parallel", .flag, .deployment, default: "false",
-            help: "Each worker holds its share of the experts; needed when there are several."),
+            help: "Each worker has some of the experts; else each has a slice of every expert."),
         .init(
             "data-parallel-sync-interval", .integer(1...1024), .deployment, default: "1",
             help: "Ticks between two judgements of whether the group is idle."),
@@ -134,13 +134,17 @@ public enum OptionTable {
             "device-index", .integer(0...1023), .node([.worker]), default: "0",
             help: "Which of the node's accelerators this worker drives."),
         .init(
+            "data-parallel-start-rank", .integer(0...511), .node([.worker]),
+            help: "First DP rank of this node: device i is worker rank * TP + i; default: a free "
+                + "place."),
+        .init(
             "node-name", .text, .node([.worker, .gateway]), help: "Default: the host's name."),
         .init(
             "worker-address", .text, .node([.worker]), default: "127.0.0.1",
             help: "Address on which gateways reach this worker."),
         .init(
             "worker-threads", .integer(0...1024), .node([.worker]), default: "0",
-            help: "Threads of the kernels; 0: the processors divided by --data-parallel-size."),
+            help: "Threads of the kernels; 0: the processors divided by the number of workers."),
         .init(
             "kernel-level", .choice(["auto", "reference", "avx2", "avx512", "avx512_bf16"]),
             .node([.worker]), default: "auto", help: "Instruction set of the kernels."),
