@@ -290,7 +290,8 @@ def run(cell):
     folder = folder_with("BIN", os.environ["BIN"], DAEMONS) if os.environ.get("BIN") else build()
     started = time.monotonic()
     options = [model, "--data-parallel-size", size, "--tensor-parallel-size", tensor]
-    if int(size) > 1:
+    count = int(size) * int(tensor)
+    if count > 1:
         options.append("--enable-expert-parallel")
     coordinator = cell.start(
         "coordinator", os.path.join(folder, "phalanx-coordinator"), *options,
@@ -299,14 +300,14 @@ def run(cell):
     port = coordinator.endpoint.rsplit(":", 1)[1]
     reach = ["--data-parallel-rpc-port", port]
     workers = []
-    for index in range(int(size)):
+    for index in range(count):
         workers.append(cell.start(
             f"worker-{index}", os.path.join(folder, "phalanx-engine-worker"), *reach,
             "--device-index", str(index)))
     gateway = cell.start(
         "gateway", os.path.join(folder, "phalanx-gateway"), *reach,
         "--port", setting("PORT", "8004"))
-    screen.line(f"handshake  coordinator at {coordinator.endpoint}, {size} workers, 1 gateway")
+    screen.line(f"handshake  coordinator at {coordinator.endpoint}, {count} workers, 1 gateway")
     loading = Loading()
     cell.wait(gateway.ready.is_set, lambda: loading.show(workers))
     screen.line(f"loaded     {model}")

@@ -302,7 +302,21 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
 
 // ---- MLPs ------------------------------------------------------------------------------------
 
+// Which half of an MLP.
+enum half { HALF_GATE, HALF_DOWN };
+
 // `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here.
+static void apply_half(struct ck_engine *engine, enum half half, const struct ck_mlp **mlps,
+                       struct group *groups, size_t group_count, size_t rows,
+                       const struct rows *x, const struct rows *y)
+{
+    for (size_t g = 0; g < group_count; g++) {
+        groups[g].linear = half == HALF_GATE ? &mlps[g]->gate : &mlps[g]->down;
+        groups[g].second = half == HALF_GATE ? &mlps[g]->up : NULL;
+    }
+    apply_groups(engine, groups, group_count, rows, x, y);
+}
+
 static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, struct group *groups,
                        size_t group_count, size_t rows, const struct rows *x,
                        const struct rows *y)
@@ -312,16 +326,8 @@ static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, str
         .base = ck_scratch(engine, CK_SCRATCH_INNER, rows * inner * sizeof(float)),
         .stride = inner,
     };
-    for (size_t g = 0; g < group_count; g++) {
-        groups[g].linear = &mlps[g]->gate;
-        groups[g].second = &mlps[g]->up;
-    }
-    apply_groups(engine, groups, group_count, rows, x, &middle);
-    for (size_t g = 0; g < group_count; g++) {
-        groups[g].linear = &mlps[g]->down;
-        groups[g].second = NULL;
-    }
-    apply_groups(engine, groups, group_count, rows, &middle, y);
+    apply_half(engine, HALF_GATE, mlps, groups, group_count, rows, x, &middle);
+    apply_half(engine, HALF_DOWN, mlps, groups, group_count, rows, &middle, y);
 }
 
 void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, const float *x,
@@ -336,8 +342,10 @@ void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, 
     }
 }
 
-void ck_experts_apply(struct ck_engine *engine, const struct ck_mlp *experts, const size_t *starts,
-                      size_t count, const float *const *inputs, float *const *outputs)
+// Runs every assignment through its expert, or through one half of it.
+static void apply_experts(struct ck_engine *engine, const enum half *half,
+                          const struct ck_mlp *experts, const size_t *starts, size_t count,
+                          const float *const *inputs, float *const *outputs)
 {
     size_t entry = sizeof(struct group) + sizeof(struct ck_mlp *);
     struct group *groups = ck_scratch(engine, CK_SCRATCH_GROUPS, count * entry);
@@ -359,6 +367,28 @@ void ck_experts_apply(struct ck_engine *engine, const struct ck_mlp *experts, co
         }
         struct rows source = {.table = (float *const *)(uintptr_t)(inputs + first)};
         struct rows target = {.table = outputs + first};
-        apply_mlps(engine, mlps, groups, used, at - first, &source, &target);
+        size_t rows = at - first;
+        if (half) apply_half(engine, *half, mlps, groups, used, rows, &source, &target);
+        else apply_mlps(engine, mlps, groups, used, rows, &source, &target);
     }
+}
+
+void ck_experts_apply(struct ck_engine *engine, const struct ck_mlp *experts, const size_t *starts,
+                      size_t count, const float *const *inputs, float *const *outputs)
+{
+    apply_experts(engine, NULL, experts, starts, count, inputs, outputs);
+}
+
+void ck_experts_gate(struct ck_engine *engine, const struct ck_mlp *experts, const size_t *starts,
+                     size_t count, const float *const *inputs, float *const *outputs)
+{
+    const enum half half = HALF_GATE;
+    apply_experts(engine, &half, experts, starts, count, inputs, outputs);
+}
+
+void ck_experts_down(struct ck_engine *engine, const struct ck_mlp *experts, const size_t *starts,
+                     size_t count, const float *const *inputs, float *const *outputs)
+{
+    const enum half half = HALF_DOWN;
+    apply_experts(engine, &half, experts, starts, count, inputs, outputs);
 }

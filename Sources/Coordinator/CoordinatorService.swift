@@ -21,9 +21,10 @@ public final class CoordinatorService {
     public init(options: Options, logger: Logger) throws {
         self.logger = logger
         let dataParallelSize = options.requiredInteger("data-parallel-size")
+        let tensorParallelSize = options.requiredInteger("tensor-parallel-size")
         let settings = CoordinatorCore.Settings(
-            worldSize: UInt32(dataParallelSize),
-            tensorParallelSize: 1,
+            worldSize: UInt32(dataParallelSize * tensorParallelSize),
+            tensorParallelSize: UInt32(tensorParallelSize),
             configuration: options.effective,
             lease: .milliseconds(options.requiredInteger("lease")),
             readyTimeout: .seconds(options.requiredInteger("ready-timeout")))

@@ -2,6 +2,8 @@ internal import DaemonRuntime
 
 /// Options that do not fit together, found before anything starts.
 enum DeploymentRules {
+    static let workersMax = 512
+
     static func check(_ options: Options) throws(OptionError) {
         guard options.text("model") != nil else {
             throw OptionError(
@@ -9,15 +11,12 @@ enum DeploymentRules {
         }
         let dataParallelSize = options.requiredInteger("data-parallel-size")
         let tensorParallelSize = options.requiredInteger("tensor-parallel-size")
-        if tensorParallelSize != 1 {
+        let workers = dataParallelSize * tensorParallelSize
+        if workers > workersMax {
             throw OptionError(
-                description: "--tensor-parallel-size \(tensorParallelSize): tensor parallelism is "
-                    + "not supported; use --data-parallel-size")
-        }
-        if dataParallelSize > 1 && !options.flag("enable-expert-parallel") {
-            throw OptionError(
-                description: "--data-parallel-size \(dataParallelSize) needs "
-                    + "--enable-expert-parallel: experts are not split in another way")
+                description: "--data-parallel-size \(dataParallelSize) times "
+                    + "--tensor-parallel-size \(tensorParallelSize) are \(workers) workers; a "
+                    + "group has at most \(workersMax)")
         }
         if options.text("gpu-memory-utilization") != nil {
             throw OptionError(

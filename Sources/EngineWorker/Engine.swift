@@ -10,10 +10,12 @@ final class Engine {
     private let progress: EngineProgress
     private let emitAll: ([EngineEvent]) -> Void
     private let sampler: Sampler
+    /// Idle at a worker that is no leader: it computes its leader's plans.
     private var scheduler: Scheduler
     private var lockstep: LockstepStateMachine
     private var group: ViewGroup?
     private var plan = StepPlan()
+    private let planBounds: StepPlan.Bounds
     private var results: [EntryResult] = []
     private var updates: [SequenceUpdate] = []
     /// A tick's load and outputs.
@@ -44,11 +46,16 @@ final class Engine {
         emitAll = emit
         let sequencesMax = scheduler.limits.maxSequencesRunning
         plan.reserve(scheduler.limits)
+        planBounds = StepPlan.Bounds(
+            rowsMax: model.limits.rowsMax, blockCount: model.limits.blockCount,
+            blockSize: model.limits.blockSize, vocabularySize: model.vocabularySize)
         results.reserveCapacity(sequencesMax)
         updates.reserveCapacity(sequencesMax)
         said.reserveCapacity(sequencesMax + 1)
         lockstep = LockstepStateMachine(syncInterval: UInt64(configuration.syncInterval))
     }
+
+    private var layout: ParallelLayout { configuration.layout }
 
     /// How long the engine thread may sleep before it looks again, unless a command comes.
     func patience(at now: Instant) -> Interval {
@@ -66,6 +73,9 @@ final class Engine {
 
     func submit(_ id: SequenceID, _ request: GenerationRequest) {
         submissions += 1
+        guard layout.isLeader else {
+            return emit(.rejected(id, .otherView, "this worker is no leader"))
+        }
         guard let group, group.view == request.view, lockstep.state != .detached else {
             return emit(.rejected(id, .otherView, "the worker is between two views"))
         }
@@ -170,16 +180,21 @@ final class Engine {
                 times.modelRests()
                 return emitLoadIfDue(decision)
             }
+            if layout.tensorParallelSize > 1 {
+                try group.share(
+                    &plan, leader: layout.leader, peers: layout.tensorPeers, within: planBounds,
+                    tick: tick, deadline: deadline)
+            }
             times.forwardBegins(at: MonotonicClock.now())
             let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
             times.forwardEnds(at: MonotonicClock.now())
             progress.advance()
             if model.failure != nil {
                 // The exchange of the next tick tells everybody.
-                if !plan.isDummy { scheduler.abandon(plan) }
+                abandonPlan()
             } else if plan.isDummy {
                 dummyTicks += 1
-            } else {
+            } else if layout.isLeader {
                 sampler.sample(
                     plan: plan, logits: UnsafeBufferPointer(logits.values), scheduler: scheduler,
                     into: &results)
@@ -204,7 +219,8 @@ final class Engine {
             prefillTokens: UInt32(plan.prefillRowCount),
             kvUsage: Float(scheduler.statistics.kvUsage),
             hasWork: scheduler.hasWork,
-            failed: model.failure != nil)
+            failed: model.failure != nil,
+            planBytes: layout.tensorParallelSize > 1 ? UInt32(plan.encodedByteCount) : 0)
         let entries = try group.exchange(entry, tick: tick, deadline: deadline)
         switch lockstep.onVector(entries) {
         case .decided(let decision):
@@ -258,8 +274,12 @@ final class Engine {
         emit(.load(load))
     }
 
+    private func abandonPlan() {
+        if layout.isLeader && !plan.isDummy { scheduler.abandon(plan) }
+    }
+
     private func breakView(_ view: UInt32, _ tick: UInt64, _ error: CollectiveError) {
-        if !plan.isDummy { scheduler.abandon(plan) }
+        abandonPlan()
         let workers = error.peers.map { UInt32($0) }
         emit(.viewBroken(view: view, tick: tick, workers: workers, reason: error.description))
         leaveView(error.description)
@@ -268,7 +288,7 @@ final class Engine {
     private var load: RankLoad {
         let statistics = scheduler.statistics
         var load = RankLoad()
-        load.dpRank = UInt32(configuration.dpRank)
+        load.dpRank = UInt32(layout.dpRank)
         load.running = UInt32(statistics.running)
         load.waiting = UInt32(statistics.waiting)
         load.pendingPrefillTokens = UInt64(pendingPrefill.total)

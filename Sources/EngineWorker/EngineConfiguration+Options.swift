@@ -4,7 +4,7 @@ internal import Protocol
 
 extension EngineConfiguration {
     /// - Parameter options: with the coordinator's deployment-wide values in place.
-    init(_ options: Options, dpRank: Int) throws(OptionError) {
+    init(_ options: Options, worker: Int) throws(OptionError) {
         guard let model = options.text("model") else {
             throw OptionError(description: "the coordinator names no model")
         }
@@ -12,8 +12,11 @@ extension EngineConfiguration {
         let running = options.requiredInteger("max-num-seqs")
         self.init(
             modelFolder: model,
-            dpRank: dpRank,
-            worldSize: options.requiredInteger("data-parallel-size"),
+            layout: ParallelLayout(
+                dataParallelSize: options.requiredInteger("data-parallel-size"),
+                tensorParallelSize: options.requiredInteger("tensor-parallel-size"),
+                worker: worker),
+            division: options.flag("enable-expert-parallel") ? .byExpert : .bySlice,
             maxSequencesRunning: running,
             // A sequence waits at least until the next tick.
             maxSequencesWaiting: running + options.requiredInteger("max-num-queued-reqs"),

@@ -67,9 +67,27 @@ enum EngineLoader {
             blockSize: configuration.blockSize,
             maxModelLength: length,
             description: "\(folder), \(config.layerCount) layers, "
-                + "experts \(model.placement.localExperts) of \(config.expertCount), "
+                + "\(share(of: model)), "
                 + "KV cache of \(blockCount * configuration.blockSize) tokens")
         return (engine, facts)
+    }
+
+    /// For people: what of the model this worker has.
+    private static func share(of model: DeepSeekModel) -> String {
+        let (layout, config) = (model.layout, model.config)
+        var share: String
+        switch model.division {
+        case .byExpert:
+            let experts = ParallelLayout.part(
+                config.expertCount, index: layout.worker, of: layout.worldSize)
+            share = "experts \(experts) of \(config.expertCount)"
+        case .bySlice:
+            share = "slice \(layout.worker) of \(layout.worldSize) of all experts"
+        }
+        if layout.tensorParallelSize > 1 {
+            share += ", heads \(layout.ownPart(config.headCount)) of \(config.headCount)"
+        }
+        return share
     }
 
     private static func modelConfig(
@@ -156,7 +174,7 @@ enum EngineLoader {
         let processors = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         let threads =
             configuration.threadCount > 0
-            ? configuration.threadCount : max(1, processors / configuration.worldSize)
+            ? configuration.threadCount : max(1, processors / configuration.layout.worldSize)
         let level: CPUBackend.KernelLevel =
             switch configuration.kernelLevel {
             case "reference": .reference
@@ -183,15 +201,16 @@ enum EngineLoader {
         _ configuration: EngineConfiguration, _ config: ModelConfig, backend: CPUBackend,
         blockCount: Int, emit: @escaping ([EngineEvent]) -> Void
     ) throws(EngineLoadError) -> DeepSeekModel {
-        let (rank, worldSize) = (configuration.dpRank, configuration.worldSize)
+        let layout = configuration.layout
         var reported = MonotonicClock.now()
         do throws(ModelLoadError) {
             return try DeepSeekModel(
                 folder: configuration.modelFolder,
-                placement: ExpertPlacement(
-                    expertCount: config.expertCount, rank: rank, worldSize: worldSize),
+                layout: layout,
+                division: configuration.division,
                 backend: backend,
-                collectives: UnconnectedCollectives(rank: rank, worldSize: worldSize),
+                collectives: UnconnectedCollectives(
+                    rank: layout.worker, worldSize: layout.worldSize),
                 limits: BackendLimits(
                     rowsMax: configuration.maxBatchedTokens, blockCount: blockCount,
                     blockSize: configuration.blockSize)

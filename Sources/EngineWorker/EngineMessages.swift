@@ -52,8 +52,8 @@ struct SequenceOutput: Sendable {
 /// What the engine is told before it loads the model.
 struct EngineConfiguration: Sendable {
     let modelFolder: String
-    let dpRank: Int
-    let worldSize: Int
+    let layout: ParallelLayout
+    let division: ExpertDivision
     let maxSequencesRunning: Int
     let maxSequencesWaiting: Int
     let maxBatchedTokens: Int

@@ -77,7 +77,7 @@ final class EngineThread {
             options.networkDevice = configuration.collectivesDevice
             let endpoint = try CollectivesEndpoint(
                 kind: configuration.collectives,
-                worldSizeMax: configuration.worldSize,
+                worldSizeMax: configuration.layout.worldSize,
                 incarnation: MonotonicClock.randomUInt64(),
                 options: options)
             self.endpoint = endpoint

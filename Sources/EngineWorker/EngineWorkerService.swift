@@ -148,11 +148,16 @@ public final class EngineWorkerService {
             let options = try options.adopting(configuration.entries)
             worker = configuration.worker
             load.dpRank = configuration.dpRank
-            let engine = try EngineConfiguration(options, dpRank: Int(configuration.dpRank))
+            let engine = try EngineConfiguration(options, worker: Int(configuration.worker))
             requestsMax = UInt32(
                 engine.maxSequencesRunning + options.requiredInteger("max-num-queued-reqs"))
             stage = .loading
-            logger.info("configured", ["worker": worker, "dp_rank": configuration.dpRank])
+            logger.info(
+                "configured",
+                [
+                    "worker": worker, "dp_rank": configuration.dpRank,
+                    "tp_rank": configuration.tpRank,
+                ])
             command(.load(engine))
         } catch {
             fail("\(error)")
@@ -312,8 +317,10 @@ public final class EngineWorkerService {
 
     private func feedWatchdog() {
         guard let interval = notifier.watchdogInterval else { return }
-        // Only progress of the engine feeds it, or that there is nothing to do.
-        if progress.count != fedProgress || stage != .running {
+        // Only progress of the engine feeds it, or that there is nothing to do. (A worker that is
+        // no leader knows of work only inside a tick.)
+        let isResting = stage != .running && progress.tickAge(at: MonotonicClock.now()) == .zero
+        if progress.count != fedProgress || isResting {
             fedProgress = progress.count
             notifier.watchdog()
         }

@@ -32,7 +32,9 @@ package final class LocalEngine {
         let events = EngineOutlet(capacity: Self.outputsMax)
         self.events = events
         let configuration = EngineConfiguration(
-            modelFolder: settings.folder, dpRank: settings.rank, worldSize: settings.worldSize,
+            modelFolder: settings.folder,
+            layout: ParallelLayout(dataParallelSize: settings.worldSize, worker: settings.rank),
+            division: .byExpert,
             maxSequencesRunning: settings.sequencesMax,
             maxSequencesWaiting: settings.sequencesMax,
             maxBatchedTokens: settings.batchedTokensMax, maxModelLength: settings.modelLength,

@@ -6,8 +6,12 @@ import Testing
     struct Setup: CustomStringConvertible, Sendable {
         let model: String
         let dp: Int
+        var tp = 1
+        var expertParallel = true
         let collectives: String
-        var description: String { "\(model) dp=\(dp) \(collectives)" }
+        var description: String {
+            "\(model) dp=\(dp) tp=\(tp) ep=\(expertParallel) \(collectives)"
+        }
     }
 
     static let setups: [Setup] = ["tiny-random", "tiny-fp8", "tiny-w8a8"].flatMap { model in
@@ -17,6 +21,14 @@ import Testing
                     Setup(model: model, dp: dp, collectives: $0)
                 }
             }
+            + [
+                Setup(model: model, dp: 2, tp: 2, collectives: "shared-memory"),
+                Setup(model: model, dp: 1, tp: 4, collectives: "ucx"),
+                Setup(model: model, dp: 2, expertParallel: false, collectives: "ucx"),
+                Setup(
+                    model: model, dp: 2, tp: 2, expertParallel: false,
+                    collectives: "shared-memory"),
+            ]
     }
 
     /// How many of the 12 continuations are those of the reference, as far as its margins decide.
@@ -42,13 +54,22 @@ import Testing
     func greedyContinuationsAreThoseOfTheReference(setup: Setup) throws {
         let isInt8 = setup.model.hasSuffix("w8a8")
         let cell = try RunningCell(
-            model: setup.model, dp: setup.dp,
+            model: setup.model, dp: setup.dp, tp: setup.tp,
+            expertParallel: setup.expertParallel,
             options: [
                 "--dtype", "float32", "--collectives", setup.collectives, "--max-model-len", "512",
             ],
             workerOptions: isInt8 ? ["--kernel-level", "reference"] : [])
         #expect(try Self.agreement(cell, setup.model) == 12)
-        #expect(cell.stop() == Array(repeating: 0, count: setup.dp + 2))
+        #expect(cell.stop() == Array(repeating: 0, count: setup.dp * setup.tp + 2))
+    }
+
+    /// The deployment that operators write for two nodes, on one: sixteen workers.
+    @Test func fourRanksOfFourWorkersContinueAsTheReference() throws {
+        let cell = try RunningCell(
+            model: "demo-bf16", dp: 4, tp: 4, options: ["--dtype", "float32"])
+        #expect(try Self.agreement(cell, "demo-bf16") == 12)
+        #expect(cell.stop() == Array(repeating: 0, count: 18))
     }
 
     @Test(arguments: ["tiny-w8a8", "demo-w8a8"])

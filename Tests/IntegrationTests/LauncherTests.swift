@@ -39,7 +39,7 @@ import Testing
         (["MODEL": "Sources"], "MODEL=Sources: there is no config.json in this folder"),
         (["BIN": "Sources"], "BIN=Sources: there is no phalanx-coordinator"),
         (["ARGS": "--seed '3"], "ARGS=--seed '3: No closing quotation"),
-        (["TP": "2"], "tensor parallelism is not supported"),
+        (["TP": "65"], "65 is not in 1...64"),
         (["PORT": "99999"], "99999 is not in 0...65535"),
     ])
     func itSaysOnceWhatIsWrong(settings: [String: String], message: String) throws {

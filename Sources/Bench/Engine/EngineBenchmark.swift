@@ -79,8 +79,7 @@ public struct EngineBenchmark {
         do throws(ModelLoadError) {
             model = try DeepSeekModel(
                 folder: options.model,
-                placement: ExpertPlacement(
-                    expertCount: config.expertCount, rank: 0, worldSize: 1),
+                layout: ParallelLayout(dataParallelSize: 1, worker: 0),
                 backend: backend, collectives: SingleRankCollectives(),
                 limits: BackendLimits(
                     rowsMax: max(batch, longest), blockCount: blocks, blockSize: Self.blockSize))

@@ -222,6 +222,16 @@ void ck_experts_apply(struct ck_engine *engine,
                       size_t count,
                       const float *_Nonnull const *_Nonnull inputs,  // [assignments] -> [hidden]
                       float *_Nonnull const *_Nonnull outputs);      // [assignments] -> [hidden]
+// The halves of it, for experts of which this process has a slice of the inner activations
+// (gate and up) and one of the outputs (down): silu(gate x) * (up x), and down x.
+void ck_experts_gate(struct ck_engine *engine, const struct ck_mlp *experts, const size_t *starts,
+                     size_t count,
+                     const float *_Nonnull const *_Nonnull inputs,  // [assignments] -> [hidden]
+                     float *_Nonnull const *_Nonnull outputs);  // [assignments] -> [inner slice]
+void ck_experts_down(struct ck_engine *engine, const struct ck_mlp *experts, const size_t *starts,
+                     size_t count,
+                     const float *_Nonnull const *_Nonnull inputs,  // [assignments] -> [inner]
+                     float *_Nonnull const *_Nonnull outputs);  // [assignments] -> [hidden slice]
 void ck_norm_apply(struct ck_engine *engine,
                    float *y,                     // [rows, count], y_stride; may be x
                    size_t y_stride,

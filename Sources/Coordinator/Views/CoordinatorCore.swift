@@ -243,7 +243,10 @@ struct CoordinatorCore {
         _ heartbeat: Heartbeat, _ peer: Peer, sequence: UInt64, knows known: UInt32
     ) -> [Action] {
         membership.update(peer.identity) { $0.reported = heartbeat }
-        let isItsOwn = heartbeat.load.dpRank == peer.worker / settings.tensorParallelSize
+        // A rank's load is its leader's: the other workers do not schedule.
+        let (rank, tpRank) = peer.worker.quotientAndRemainder(
+            dividingBy: settings.tensorParallelSize)
+        let isItsOwn = tpRank == 0 && heartbeat.load.dpRank == rank
         if peer.role == .worker && view.state == .active && isItsOwn {
             loads.onHeartbeat(heartbeat.load)
         }

@@ -48,7 +48,9 @@ public protocol Backend: AnyObject {
     /// Projects the step's rows to queries (kept inside the backend until ``mlaAttention``) and
     /// writes latents and rotated keys into the layer's cache at the plan's slots.
     func mlaProject(_ input: DeviceMatrix, _ weights: AttentionWeights, layer: Int)
-    /// Every row attends to the positions up to its own; `output` is after the output projection.
+    /// Every row attends to the positions up to its own.
+    ///
+    /// - Parameter output: `[rows, heads * value]`, what the output projection takes.
     func mlaAttention(_ weights: AttentionWeights, layer: Int, into output: DeviceMatrix)
     /// Chooses experts for every row.
     func route(
@@ -57,17 +59,27 @@ public protocol Backend: AnyObject {
     func mlp(_ input: DeviceMatrix, _ weights: MLPWeights, rows: Int, into output: DeviceMatrix)
     /// The same for rows in host memory, each through its expert, unweighted.
     func expertMLP(_ experts: ExpertsHandle, _ batch: ExpertBatch)
+    /// The two halves of ``expertMLP(_:_:)`` for experts that are cut into slices:
+    /// `output = silu(gate(input)) * up(input)`, and `output = down(input)`.
+    func expertGate(_ experts: ExpertsHandle, _ batch: ExpertBatch)
+    func expertDown(_ experts: ExpertsHandle, _ batch: ExpertBatch)
     /// `output[r] = sum over slots, in rising slot, of weight * part`; parts are in host memory.
     func combine(
         _ parts: UnsafePointer<UnsafePointer<Float>>, _ choices: RouterChoices, rows: Int,
         into output: DeviceMatrix)
     /// The first `rows` rows in host memory; valid until the matrix is written again.
     func hostRows(of matrix: DeviceMatrix, rows: Int) -> UnsafePointer<Float>
+    /// The matrix from a row on, with the same memory.
+    func matrix(_ matrix: DeviceMatrix, from row: Int) -> DeviceMatrix
+    /// Copies a block `[rows, columns]` of host memory into its place in `matrix`.
+    func store(
+        _ block: UnsafePointer<Float>, rows: Range<Int>, columns: Range<Int>,
+        into matrix: DeviceMatrix)
     /// Normalises the named rows and multiplies them by the head.
     ///
     /// - Parameters:
     ///   - rows: rows of `input` whose logits are wanted.
-    ///   - logits: `[rows.count, vocabularySize]` in host memory.
+    ///   - logits: `[rows.count, head.outputs]` in host memory.
     func lmHead(
         _ input: DeviceMatrix, rows: [Int32], _ norm: NormWeights, _ head: LinearHandle,
         into logits: UnsafeMutablePointer<Float>)
@@ -80,9 +92,12 @@ public struct WeightPart: Hashable, Sendable {
     /// Usable in a file's name.
     public let name: String
 
-    /// What every worker has.
-    static func common(of checkpoint: Checkpoint) -> WeightPart {
-        WeightPart(checkpoint: checkpoint.fileIdentity, name: "common")
+    /// What every worker with this TP rank has.
+    static func common(of checkpoint: Checkpoint, _ layout: ParallelLayout) -> WeightPart {
+        let (rank, size) = (layout.tpRank, layout.tensorParallelSize)
+        return WeightPart(
+            checkpoint: checkpoint.fileIdentity,
+            name: size == 1 ? "common" : "common-tp-\(rank)-of-\(size)")
     }
 
     /// All layers' experts of a range.
@@ -90,6 +105,13 @@ public struct WeightPart: Hashable, Sendable {
         WeightPart(
             checkpoint: checkpoint.fileIdentity,
             name: "experts-\(range.lowerBound)-\(range.upperBound)")
+    }
+
+    /// One worker's slice of all experts.
+    static func slices(of checkpoint: Checkpoint, _ layout: ParallelLayout) -> WeightPart {
+        WeightPart(
+            checkpoint: checkpoint.fileIdentity,
+            name: "slices-\(layout.worker)-of-\(layout.worldSize)")
     }
 }
 
@@ -130,8 +152,9 @@ public enum BackendError: Error, Hashable, Sendable, CustomStringConvertible {
 public enum LinearSource: Sendable {
     /// F32, BF16 or F16.
     case dense(TensorView)
-    /// E4M3 codes with one F32 scale a block of `block` x `block`.
-    case fp8Blocks(weight: TensorView, scales: TensorView, block: Int)
+    /// E4M3 codes with one F32 scale a block of `block` x `block`; the first row is number
+    /// `firstOutput` of the first block.
+    case fp8Blocks(weight: TensorView, scales: TensorView, block: Int, firstOutput: Int)
     /// `(rint(x / inputScale + inputOffset) . weight + sumBias) * sumScale`
     case staticInt8(
         weight: TensorView, inputScale: Float, inputOffset: Float, sumBias: [Int32],
@@ -193,6 +216,7 @@ public struct AttentionWeights: Hashable, Sendable {
     public let latentDown: LinearHandle
     public let latentNorm: NormWeights
     public let keyValueUp: KeyValueHandle
+    /// Of a TP worker: some of its outputs, from all heads.
     public let output: LinearHandle
 }
 

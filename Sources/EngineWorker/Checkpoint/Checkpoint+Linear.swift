@@ -32,7 +32,7 @@ extension Checkpoint {
         }
         let blocks = shape.map { ($0 + block - 1) / block }
         let scales = try tensor(name + "_scale_inv", shape: blocks, types: [.f32])
-        return .fp8Blocks(weight: found, scales: scales, block: block)
+        return .fp8Blocks(weight: found, scales: scales, block: block, firstOutput: 0)
     }
 
     /// msmodelslim's `W8A8`. Models that are not BF16 keep the F32 scales' bits in an I64.
@@ -75,6 +75,28 @@ extension Checkpoint {
         }
         return .dynamicInt8(
             weight: weight, scale: try floats(module + ".weight_scale", count: shape[0]))
+    }
+}
+
+extension LinearSource {
+    /// The part of a linear layer that computes some of its outputs.
+    func outputs(_ range: Range<Int>) -> LinearSource {
+        switch self {
+        case .dense(let tensor):
+            return .dense(tensor.rows(range))
+        case .fp8Blocks(let weight, let scales, let block, let firstOutput):
+            let (first, last) = (firstOutput + range.lowerBound, firstOutput + range.upperBound)
+            let blocks = (first / block)..<((last + block - 1) / block)
+            return .fp8Blocks(
+                weight: weight.rows(range), scales: scales.rows(blocks), block: block,
+                firstOutput: first % block)
+        case .staticInt8(let weight, let inputScale, let inputOffset, let sumBias, let sumScale):
+            return .staticInt8(
+                weight: weight.rows(range), inputScale: inputScale, inputOffset: inputOffset,
+                sumBias: Array(sumBias[range]), sumScale: Array(sumScale[range]))
+        case .dynamicInt8(let weight, let scale):
+            return .dynamicInt8(weight: weight.rows(range), scale: Array(scale[range]))
+        }
     }
 }
 

@@ -24,7 +24,7 @@ public struct ModelConfig: Hashable, Sendable {
     public let hiddenSize: Int
     public let layerCount: Int
     public let denseLayerCount: Int
-    public let headCount: Int
+    public private(set) var headCount: Int
     /// nil: queries are projected in one step.
     public let queryRank: Int?
     public let latentRank: Int
@@ -53,6 +53,13 @@ public struct ModelConfig: Hashable, Sendable {
 
     /// Elements of one token's cache entry in one layer: latent, then rotated key.
     public var cacheWidth: Int { latentRank + ropeHeadSize }
+
+    /// The same for a worker that computes some of the heads.
+    func sharing(heads: Int) -> ModelConfig {
+        var share = self
+        share.headCount = heads
+        return share
+    }
 
     public init(folder: String) throws(CheckpointError) {
         let file = try ConfigFile(path: folder + "/config.json")

@@ -39,4 +39,16 @@ public struct TensorView: Sendable {
     public var count: Int { range.count / type.size }
 
     public var summary: String { "\(type.rawValue) \(shape)" }
+
+    /// Some rows of a matrix: they lie side by side.
+    func rows(_ rows: Range<Int>) -> TensorView {
+        precondition(
+            shape.count == 2 && rows.lowerBound >= 0 && rows.upperBound <= shape[0],
+            "rows \(rows) of \(summary)")
+        let rowBytes = shape[1] * type.size
+        let start = range.lowerBound + rows.lowerBound * rowBytes
+        return TensorView(
+            name: name, type: type, shape: [rows.count, shape[1]], file: file,
+            range: start..<(start + rows.count * rowBytes))
+    }
 }

@@ -64,7 +64,8 @@ extension Collectives {
 public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
     public let view: UInt32
     public let tick: UInt64
-    /// 0 is the tick exchange; layer l dispatches with 2l + 1 and combines with 2l + 2.
+    /// 0 is the tick exchange, layer l has the numbers above 8l (``LayerOperation``), and the plan
+    /// and the logits of a DP rank have the highest.
     public let operation: UInt32
 
     public init(view: UInt32, tick: UInt64, operation: UInt32) {
@@ -77,10 +78,29 @@ public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
         OperationTag(view: view, tick: tick, operation: 0)
     }
     public static func dispatch(view: UInt32, tick: UInt64, layer: Int) -> OperationTag {
-        OperationTag(view: view, tick: tick, operation: UInt32(2 * layer + 1))
+        inLayer(.dispatch, view: view, tick: tick, layer)
     }
     public static func combine(view: UInt32, tick: UInt64, layer: Int) -> OperationTag {
-        OperationTag(view: view, tick: tick, operation: UInt32(2 * layer + 2))
+        inLayer(.combine, view: view, tick: tick, layer)
+    }
+    static func inLayer(
+        _ operation: LayerOperation, view: UInt32, tick: UInt64, _ layer: Int
+    ) -> OperationTag {
+        let number = UInt32(layer) * LayerOperation.stride + operation.rawValue
+        return OperationTag(view: view, tick: tick, operation: number)
+    }
+    static func inLayer(
+        _ operation: LayerOperation, _ moment: ExpertExchange.Moment
+    ) -> OperationTag {
+        inLayer(operation, view: moment.view, tick: moment.tick, moment.layer)
+    }
+    /// A leader's step plan, to its TP peers.
+    static func plan(view: UInt32, tick: UInt64) -> OperationTag {
+        OperationTag(view: view, tick: tick, operation: .max - 1)
+    }
+    /// The TP peers' logits, to their leader.
+    static func logits(view: UInt32, tick: UInt64) -> OperationTag {
+        OperationTag(view: view, tick: tick, operation: .max - 2)
     }
     /// The first operation of a view, which proves that all pairs work.
     public static func meeting(view: UInt32) -> OperationTag {
@@ -88,6 +108,18 @@ public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String { "view \(view) tick \(tick) operation \(operation)" }
+}
+
+/// What the workers exchange in one layer. Raw values are part of the protocol.
+enum LayerOperation: UInt32 {
+    static let stride: UInt32 = 8
+
+    case gatherHeads = 1
+    case scatterOutputs = 2
+    case dispatch = 3
+    case combine = 4
+    case gatherRows = 5
+    case gatherSlices = 6
 }
 
 public enum CollectiveLimits {

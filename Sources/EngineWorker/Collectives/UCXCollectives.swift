@@ -68,6 +68,12 @@ final class UCXCollectives: ExchangingCollectives {
         lanes = []
     }
 
+    func allToAllOfKnownSizes(
+        outgoing: PeerBuffers, incoming: PeerBuffers, tag: OperationTag, deadline: Instant
+    ) throws(CollectiveError) {
+        try exchangeKnown(outgoing: outgoing, incoming: incoming, tag: tag, deadline: deadline)
+    }
+
     func exchange(
         _ payload: ExchangePayload, tag: OperationTag, deadline: Instant
     ) throws(CollectiveError) {
@@ -149,9 +155,12 @@ final class UCXCollectives: ExchangingCollectives {
             (lane.scratch + MessageHeader.byteCount).copyMemory(from: base, byteCount: firstCount)
         }
         lane.destination = nil
-        lane.isSent = false
-        lane.isReceived = false
-        cucx_receive(operation.handle, lane.index, lane.incoming, Self.firstMessageBytesMax)
+        lane.isSent = !operation.payload.sends(to: lane.peer)
+        lane.isReceived = !operation.payload.receives(from: lane.peer)
+        if !lane.isReceived {
+            cucx_receive(operation.handle, lane.index, lane.incoming, Self.firstMessageBytesMax)
+        }
+        guard !lane.isSent else { return }
         cucx_send(
             operation.handle, lane.index, 0, lane.scratch, MessageHeader.byteCount + firstCount)
         if message.count > firstCount {

@@ -8,15 +8,16 @@ struct WaitForecast {
         case tickExchange
         case dispatch
         case combine
+        /// Between the workers of one DP rank.
+        case tensor
 
         init(_ tag: OperationTag) {
             self =
-                if tag.operation == 0 {
-                    .tickExchange
-                } else if tag.operation % 2 == 1 {
-                    .dispatch
-                } else {
-                    .combine
+                switch LayerOperation(rawValue: tag.operation % LayerOperation.stride) {
+                case .dispatch: .dispatch
+                case .combine: .combine
+                case .gatherHeads, .scatterOutputs, .gatherRows, .gatherSlices: .tensor
+                case nil: tag.operation == 0 ? .tickExchange : .tensor
                 }
         }
     }
@@ -29,6 +30,7 @@ struct WaitForecast {
     private var tickExchange: Int64 = 0
     private var dispatch: Int64 = 0
     private var combine: Int64 = 0
+    private var tensor: Int64 = 0
 
     /// How long to spin for the next operation: `longest`, or not at all.
     func spin(_ kind: Kind, longest: Interval) -> Interval {
@@ -46,6 +48,7 @@ struct WaitForecast {
             case .tickExchange: tickExchange
             case .dispatch: dispatch
             case .combine: combine
+            case .tensor: tensor
             }
         }
         set {
@@ -53,6 +56,7 @@ struct WaitForecast {
             case .tickExchange: tickExchange = newValue
             case .dispatch: dispatch = newValue
             case .combine: combine = newValue
+            case .tensor: tensor = newValue
             }
         }
     }

@@ -1,10 +1,12 @@
-/// What one DP rank contributes to the exchange that begins a tick: 64 bytes, always sent.
+/// What one worker contributes to the exchange that begins a tick: 64 bytes, always sent. Rows and
+/// work are those of its DP rank and come from the rank's leader; its TP peers say 0.
 ///
 /// Everything that all ranks must decide alike in a tick is a pure function of the vector of these
 /// entries, which all of them have just received. No rank acts on anything it remembers of others.
 ///
 /// Layout, little-endian: magic u32 @0, view u32 @4, tick u64 @8, tokens u32 @16, prefillTokens
-/// u32 @20, kvUsage f32 @24, flags u32 @28 (bit 0 hasWork, bit 1 failed), zeros to 64.
+/// u32 @20, kvUsage f32 @24, flags u32 @28 (bit 0 hasWork, bit 1 failed), planBytes u32 @56, zeros
+/// elsewhere.
 struct TickEntry: Hashable, Sendable {
     static let byteCount = 64
     private static let magic: UInt32 = 0x5058_5431  // "PXT1"
@@ -21,6 +23,8 @@ struct TickEntry: Hashable, Sendable {
     var hasWork: Bool
     /// The rank cannot go on: every rank leaves the view after this exchange.
     var failed: Bool
+    /// Size of the step plan that the leader sends to its TP peers next; 0: none, a dummy batch.
+    var planBytes: UInt32 = 0
 
     func encode(into buffer: UnsafeMutableRawBufferPointer) {
         precondition(buffer.count == Self.byteCount, "\(buffer.count) bytes for an entry")
@@ -33,6 +37,7 @@ struct TickEntry: Hashable, Sendable {
         buffer.storeBytes(of: kvUsage.bitPattern.littleEndian, toByteOffset: 24, as: UInt32.self)
         let flags: UInt32 = (hasWork ? 1 : 0) | (failed ? 2 : 0)
         buffer.storeBytes(of: flags.littleEndian, toByteOffset: 28, as: UInt32.self)
+        buffer.storeBytes(of: planBytes.littleEndian, toByteOffset: 56, as: UInt32.self)
     }
 
     /// nil when the bytes are no entry.
@@ -48,7 +53,8 @@ struct TickEntry: Hashable, Sendable {
             prefillTokens: word(20),
             kvUsage: Float(bitPattern: word(24)),
             hasWork: word(28) & 1 != 0,
-            failed: word(28) & 2 != 0
+            failed: word(28) & 2 != 0,
+            planBytes: word(56)
         )
     }
 }

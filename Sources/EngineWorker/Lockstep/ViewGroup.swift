@@ -6,12 +6,17 @@ final class ViewGroup {
     let collectives: any Collectives
     private let send: UnsafeMutableRawBufferPointer
     private let receive: UnsafeMutableRawBufferPointer
-    private var entries: [TickEntry?]
+    /// Of the last exchange.
+    private(set) var entries: [TickEntry?]
+    private let outgoing: PeerBuffers
+    private let incoming: PeerBuffers
 
     init(view: UInt32, collectives: any Collectives) {
         self.view = view
         self.collectives = collectives
         entries = Array(repeating: nil, count: collectives.worldSize)
+        outgoing = PeerBuffers(peerCount: collectives.worldSize)
+        incoming = PeerBuffers(peerCount: collectives.worldSize)
         send = .allocate(byteCount: TickEntry.byteCount, alignment: 64)
         receive = .allocate(byteCount: TickEntry.byteCount * collectives.worldSize, alignment: 64)
     }
@@ -37,5 +42,30 @@ final class ViewGroup {
                 UnsafeRawBufferPointer(rebasing: receive[start..<(start + TickEntry.byteCount)]))
         }
         return entries
+    }
+
+    /// The leader's plan becomes that of its TP peers. Sizes come from the tick's exchange.
+    ///
+    /// - Parameters:
+    ///   - leader: of this worker's DP rank; `peers` are all its workers.
+    func share(
+        _ plan: inout StepPlan, leader: Int, peers: Range<Int>, within bounds: StepPlan.Bounds,
+        tick: UInt64, deadline: Instant
+    ) throws(CollectiveError) {
+        let tag = OperationTag.plan(view: view, tick: tick)
+        let isLeader = collectives.rank == leader
+        let byteCount = entries[leader].map { Int($0.planBytes) } ?? 0
+        for peer in peers where isLeader && peer != leader {
+            outgoing.setCount(byteCount, of: peer)
+            if byteCount > 0 { plan.encode(into: outgoing[peer]) }
+        }
+        if !isLeader { incoming.setCount(byteCount, of: leader) }
+        try collectives.allToAllOfKnownSizes(
+            outgoing: outgoing, incoming: incoming, tag: tag, deadline: deadline)
+        guard !isLeader else { return }
+        guard byteCount > 0 else { return plan.removeAll() }
+        guard plan.decode(UnsafeRawBufferPointer(incoming[leader]), within: bounds) else {
+            throw .peerLost(peer: leader, tag: tag, reason: "its step plan is malformed")
+        }
     }
 }

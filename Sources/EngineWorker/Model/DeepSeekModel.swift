@@ -11,7 +11,8 @@ public import Protocol
 public final class DeepSeekModel {
     public let config: ModelConfig
     public let limits: BackendLimits
-    public let placement: ExpertPlacement
+    public let layout: ParallelLayout
+    public let division: ExpertDivision
     /// Equal on all workers that serve the same checkpoint; see ``Checkpoint/digest``.
     public let digest: String
 
@@ -30,55 +31,114 @@ public final class DeepSeekModel {
 
     private let backend: any Backend
     private let weights: ModelWeights
-    private var exchange: ExpertExchange
+    private var exchange: any RoutedExperts
+    private var tensorGroup: TensorParallelGroup
 
+    /// `[rows, hidden]` each
     private let residual: DeviceMatrix
     private let normalized: DeviceMatrix
     private let delta: DeviceMatrix
     private let routed: DeviceMatrix
+    /// `[rows, own heads * value]`, and of all heads.
+    private let ownAttended: DeviceMatrix
+    private let attended: DeviceMatrix
+    /// `[rows, own part of hidden]`
+    private let projected: DeviceMatrix
+    /// Of sliced experts: `[rows of all DP ranks, own part of hidden]`
+    private let sums: DeviceMatrix
     private let choices: RouterChoices
     private var logits: UnsafeMutableBufferPointer<Float> = .init(start: nil, count: 0)
+    private var ownLogits: UnsafeMutableBufferPointer<Float> = .init(start: nil, count: 0)
 
     /// - Parameters:
     ///   - folder: a Hugging Face checkpoint folder.
-    ///   - placement: which experts this worker owns; only those are read.
-    ///   - collectives: the group that serves the expert layers; of `placement`'s size and rank.
+    ///   - layout: this worker's place; only what it computes is read.
+    ///   - collectives: the group of `layout`.
     ///   - progress: called after each tensor.
     public init(
-        folder: String, placement: ExpertPlacement, backend: any Backend,
-        collectives: any Collectives, limits: BackendLimits,
+        folder: String, layout: ParallelLayout, division: ExpertDivision = .byExpert,
+        backend: any Backend, collectives: any Collectives, limits: BackendLimits,
         progress: @escaping (LoadProgress) -> Void = { _ in }
     ) throws(ModelLoadError) {
         let checkpoint: Checkpoint
         do { checkpoint = try Checkpoint(folder: folder) } catch { throw .checkpoint(error) }
         let config = checkpoint.config
-        guard placement.expertCount == config.expertCount else {
-            throw .placement(expected: placement.expertCount, found: config.expertCount)
-        }
+        let division = layout.worldSize == 1 ? .byExpert : division
+        try Self.check(config, layout, division)
+        let ownHeads = layout.ownPart(config.headCount).count
         do {
-            try backend.prepare(config, limits: limits)
+            try backend.prepare(config.sharing(heads: ownHeads), limits: limits)
             let (rows, hidden) = (limits.rowsMax, config.hiddenSize)
-            residual = try backend.makeMatrix(rows: rows, columns: hidden)
-            normalized = try backend.makeMatrix(rows: rows, columns: hidden)
-            delta = try backend.makeMatrix(rows: rows, columns: hidden)
-            routed = try backend.makeMatrix(rows: rows, columns: hidden)
+            func matrix(_ columns: Int, rows: Int = rows) throws(BackendError) -> DeviceMatrix {
+                try backend.makeMatrix(rows: rows, columns: columns)
+            }
+            residual = try matrix(hidden)
+            normalized = try matrix(hidden)
+            delta = try matrix(hidden)
+            routed = try matrix(hidden)
+            ownAttended = try matrix(ownHeads * config.valueHeadSize)
+            let isAlone = layout.tensorParallelSize == 1
+            attended = isAlone ? ownAttended : try matrix(config.headCount * config.valueHeadSize)
+            projected = isAlone ? delta : try matrix(layout.ownPart(hidden).count)
+            let slice = ParallelLayout.part(hidden, index: layout.worker, of: layout.worldSize)
+            sums =
+                division == .byExpert
+                ? delta : try matrix(slice.count, rows: rows * layout.dataParallelSize)
         } catch { throw .backend(error) }
         var loader = try WeightLoader(
-            checkpoint: checkpoint, backend: backend, experts: placement.localExperts,
+            checkpoint: checkpoint, backend: backend, layout: layout, division: division,
             progress: progress)
         weights = try loader.load()
         self.config = config
         self.limits = limits
-        self.placement = placement
+        self.layout = layout
+        self.division = division
         self.backend = backend
         digest = checkpoint.digest
         let chosen = limits.rowsMax * config.expertsPerToken
         choices = RouterChoices(
             experts: .allocate(capacity: chosen), weights: .allocate(capacity: chosen),
             logits: .allocate(capacity: limits.rowsMax * config.expertCount))
-        exchange = ExpertExchange(
-            placement: placement, collectives: collectives, hidden: config.hiddenSize,
-            chosen: config.expertsPerToken, clock: clock, timer: expertTimer)
+        tensorGroup = TensorParallelGroup(
+            layout: layout, collectives: collectives, backend: backend)
+        exchange = Self.exchange(layout, division, collectives, config, sums, clock, expertTimer)
+    }
+
+    private static func exchange(
+        _ layout: ParallelLayout, _ division: ExpertDivision, _ collectives: any Collectives,
+        _ config: ModelConfig, _ sums: DeviceMatrix, _ clock: StageClock, _ timer: ExpertTimer
+    ) -> any RoutedExperts {
+        switch division {
+        case .byExpert:
+            ExpertExchange(
+                placement: ExpertPlacement(
+                    expertCount: config.expertCount, rank: layout.worker,
+                    worldSize: layout.worldSize),
+                collectives: collectives, hidden: config.hiddenSize,
+                chosen: config.expertsPerToken, clock: clock, timer: timer)
+        case .bySlice:
+            ExpertSliceExchange(
+                layout: layout, collectives: collectives, config: config, sums: sums,
+                clock: clock, timer: timer)
+        }
+    }
+
+    /// Everything that is divided has a part for every worker.
+    private static func check(
+        _ config: ModelConfig, _ layout: ParallelLayout, _ division: ExpertDivision
+    ) throws(ModelLoadError) {
+        guard config.headCount >= layout.tensorParallelSize else {
+            throw .layout(
+                "\(config.headCount) attention heads cannot be divided among the "
+                    + "\(layout.tensorParallelSize) workers of a DP rank: lower "
+                    + "--tensor-parallel-size")
+        }
+        let smallest = min(config.expertInnerSize, config.hiddenSize)
+        guard division == .byExpert || smallest >= layout.worldSize else {
+            throw .layout(
+                "experts with \(smallest) inner activations cannot be sliced for "
+                    + "\(layout.worldSize) workers: use --enable-expert-parallel")
+        }
     }
 
     deinit {
@@ -86,92 +146,160 @@ public final class DeepSeekModel {
         choices.weights.deallocate()
         choices.logits.deallocate()
         logits.deallocate()
+        ownLogits.deallocate()
     }
 
     /// A new view brings a new group; this worker's place in it must be the same.
     public func setCollectives(_ collectives: any Collectives) {
-        exchange = ExpertExchange(
-            placement: placement, collectives: collectives, hidden: config.hiddenSize,
-            chosen: config.expertsPerToken, clock: clock, timer: expertTimer)
+        tensorGroup = TensorParallelGroup(
+            layout: layout, collectives: collectives, backend: backend)
+        exchange = Self.exchange(layout, division, collectives, config, sums, clock, expertTimer)
     }
 
-    /// Computes one step. An empty plan (a dummy batch) takes part in every expert exchange.
+    /// What a layer computes: all rows of the plan, and those that are this worker's after
+    /// attention.
+    private struct Rows {
+        let all: Int
+        let own: Range<Int>
+    }
+
+    /// Computes one step. An empty plan (a dummy batch) takes part in every exchange. All workers
+    /// of a DP rank give the same plan.
     ///
-    /// - Returns: logits of the plan's `logitRows`, valid until the next call.
+    /// - Returns: logits of the plan's `logitRows`, valid until the next call; at a worker that is
+    ///   no leader, none.
     /// - Throws: what the exchange met. The step is void then, and may be repeated: cache entries
     ///   of its positions are written again.
     public func forward(
         _ plan: StepPlan, view: UInt32, tick: UInt64, deadline: Instant
     ) throws(CollectiveError) -> LogitsView {
-        let rows = plan.rowCount
+        let rows = Rows(all: plan.rowCount, own: layout.ownPart(plan.rowCount))
         backend.beginStep(plan)
-        if rows > 0 { backend.embed(weights.embedding, into: residual) }
+        if rows.all > 0 { backend.embed(weights.embedding, into: residual) }
         clock.lap(.embedding)
         for (index, layer) in weights.layers.enumerated() {
-            observe(.hidden(index), residual, rows)
-            if rows > 0 { attend(layer, index: index, rows: rows) }
+            let moment = ExpertExchange.Moment(
+                view: view, tick: tick, layer: index, deadline: deadline)
+            observe(.hidden(index), residual, rows.all)
+            try attend(layer, rows, at: moment)
             switch layer.feedForward {
             case .dense(let mlp):
-                if rows > 0 { backend.mlp(normalized, mlp, rows: rows, into: delta) }
+                if !rows.own.isEmpty {
+                    backend.mlp(
+                        own(normalized, rows), mlp, rows: rows.own.count, into: own(delta, rows))
+                }
                 clock.lap(.denseMLP)
             case .experts(let moe):
-                let moment = ExpertExchange.Moment(
-                    view: view, tick: tick, layer: index, deadline: deadline)
-                try mix(moe, rows: rows, at: moment)
+                try mix(moe, rows, at: moment)
             }
-            observe(.feedForward(index), delta, rows)
-            if rows > 0 { backend.add(delta, to: residual, rows: rows) }
+            observe(.feedForward(index), delta, rows.all)
+            try addToResidual(rows, at: moment)
         }
-        observe(.hidden(weights.layers.count), residual, rows)
-        return project(plan.logitRows)
+        observe(.hidden(weights.layers.count), residual, rows.all)
+        return try project(plan.logitRows, view: view, tick: tick, deadline: deadline)
     }
 
-    /// Attention and both norms: leaves the feed-forward part's input in `normalized`.
-    private func attend(_ layer: ModelWeights.Layer, index: Int, rows: Int) {
-        backend.rmsNorm(residual, layer.inputNorm, rows: rows, into: normalized)
-        backend.mlaProject(normalized, layer.attention, layer: index)
-        clock.lap(.attentionProjection)
-        backend.mlaAttention(layer.attention, layer: index, into: delta)
-        observe(.attention(index), delta, rows)
-        backend.add(delta, to: residual, rows: rows)
-        backend.rmsNorm(residual, layer.postNorm, rows: rows, into: normalized)
+    private func own(_ matrix: DeviceMatrix, _ rows: Rows) -> DeviceMatrix {
+        backend.matrix(matrix, from: rows.own.lowerBound)
+    }
+
+    /// Attention and both norms: leaves the feed-forward part's input in this worker's rows of
+    /// `normalized`.
+    private func attend(
+        _ layer: ModelWeights.Layer, _ rows: Rows, at moment: ExpertExchange.Moment
+    ) throws(CollectiveError) {
+        if rows.all > 0 {
+            backend.rmsNorm(residual, layer.inputNorm, rows: rows.all, into: normalized)
+            backend.mlaProject(normalized, layer.attention, layer: moment.layer)
+            clock.lap(.attentionProjection)
+            backend.mlaAttention(layer.attention, layer: moment.layer, into: ownAttended)
+        }
+        if layout.tensorParallelSize > 1 {
+            try tensorGroup.gatherColumns(
+                of: ownAttended, rows: rows.all, size: config.valueHeadSize, into: attended,
+                at: moment)
+        }
+        if rows.all > 0 {
+            backend.linear(attended, layer.attention.output, rows: rows.all, into: projected)
+        }
+        if layout.tensorParallelSize > 1 {
+            try tensorGroup.scatterRows(of: projected, rows: rows.all, into: delta, at: moment)
+        }
+        observe(.attention(moment.layer), delta, rows.all)
+        guard !rows.own.isEmpty else { return }
+        let sum = own(residual, rows)
+        backend.add(own(delta, rows), to: sum, rows: rows.own.count)
+        backend.rmsNorm(
+            sum, layer.postNorm, rows: rows.own.count, into: own(normalized, rows))
         clock.lap(.attention)
     }
 
-    /// Routed experts, then the shared one, into `delta`.
+    /// Routed experts, then the shared one, into this worker's rows of `delta`.
     private func mix(
-        _ moe: ModelWeights.MoE, rows: Int, at moment: ExpertExchange.Moment
+        _ moe: ModelWeights.MoE, _ rows: Rows, at moment: ExpertExchange.Moment
     ) throws(CollectiveError) {
-        if rows > 0 {
-            backend.route(normalized, moe.router, rows: rows, into: choices)
-            observeRouter(layer: moment.layer, rows: rows)
+        let (count, input, output) = (rows.own.count, own(normalized, rows), own(delta, rows))
+        if count > 0 {
+            backend.route(input, moe.router, rows: count, into: choices)
+            observeRouter(layer: moment.layer, rows: count)
         }
         clock.lap(.router)
-        let hasShared = moe.shared != nil
         try exchange.run(
-            backend.hostRows(of: normalized, rows: rows), rowCount: rows, choices: choices,
+            backend.hostRows(of: input, rows: count), rowCount: count, choices: choices,
             experts: moe.experts, backend: backend, at: moment,
-            into: hasShared ? routed : delta)
-        guard rows > 0, let shared = moe.shared else { return }
-        backend.mlp(normalized, shared, rows: rows, into: delta)
-        backend.add(routed, to: delta, rows: rows)
+            into: moe.shared == nil ? output : routed)
+        guard count > 0, let shared = moe.shared else { return }
+        backend.mlp(input, shared, rows: count, into: output)
+        backend.add(routed, to: output, rows: count)
         clock.lap(.sharedExpert)
     }
 
-    private func project(_ logitRows: [Int32]) -> LogitsView {
-        let count = logitRows.count * vocabularySize
-        if logits.count < count {
-            logits.deallocate()
-            logits = .allocate(capacity: max(count, logits.count * 2))
+    /// After it every worker has all rows again.
+    private func addToResidual(
+        _ rows: Rows, at moment: ExpertExchange.Moment
+    ) throws(CollectiveError) {
+        if !rows.own.isEmpty {
+            backend.add(own(delta, rows), to: own(residual, rows), rows: rows.own.count)
         }
-        if count > 0, let start = logits.baseAddress {
-            backend.lmHead(
-                residual, rows: logitRows, weights.finalNorm, weights.head, into: start)
+        guard layout.tensorParallelSize > 1 else { return }
+        try tensorGroup.gatherRows(of: residual, rows: rows.all, at: moment)
+    }
+
+    private func project(
+        _ logitRows: [Int32], view: UInt32, tick: UInt64, deadline: Instant
+    ) throws(CollectiveError) -> LogitsView {
+        let rows = logitRows.count
+        if layout.tensorParallelSize == 1 {
+            let logits = grow(&logits, to: rows * vocabularySize)
+            if rows > 0 { head(logitRows, into: logits) }
+        } else {
+            let part = grow(&ownLogits, to: rows * layout.ownPart(vocabularySize).count)
+            if rows > 0 { head(logitRows, into: part) }
+            let whole = grow(&logits, to: layout.isLeader ? rows * vocabularySize : 0)
+            try tensorGroup.gatherLogits(
+                part, rows: rows, vocabulary: vocabularySize, into: whole, view: view, tick: tick,
+                deadline: deadline)
         }
         clock.lap(.head)
+        let count = layout.isLeader ? rows : 0
         return LogitsView(
-            values: UnsafeMutableBufferPointer(rebasing: logits[0..<count]),
-            rowCount: logitRows.count, vocabularySize: vocabularySize)
+            values: UnsafeMutableBufferPointer(rebasing: logits[0..<(count * vocabularySize)]),
+            rowCount: count, vocabularySize: vocabularySize)
+    }
+
+    private func head(_ rows: [Int32], into logits: UnsafeMutablePointer<Float>) {
+        backend.lmHead(residual, rows: rows, weights.finalNorm, weights.head, into: logits)
+    }
+
+    private func grow(
+        _ buffer: inout UnsafeMutableBufferPointer<Float>, to count: Int
+    ) -> UnsafeMutablePointer<Float> {
+        if buffer.count < max(count, 1) {
+            buffer.deallocate()
+            buffer = .allocate(capacity: max(count, buffer.count * 2, 1))
+        }
+        guard let start = buffer.baseAddress else { preconditionFailure("\(count) logits") }
+        return start
     }
 
     private func observe(_ stage: ModelStage, _ matrix: DeviceMatrix, _ rows: Int) {

@@ -1,6 +1,18 @@
 internal import Protocol
 
-/// The expert part of a MoE layer over all workers: rows go to the owners of their experts, come
+/// The routed experts of a MoE layer, over all workers.
+protocol RoutedExperts: AnyObject {
+    /// - Parameters:
+    ///   - rows: `[rowCount, hidden]`
+    ///   - output: `[rowCount, hidden]`, may be the matrix behind `rows`.
+    func run(
+        _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices,
+        experts: ExpertsHandle, backend: any Backend, at moment: ExpertExchange.Moment,
+        into output: DeviceMatrix
+    ) throws(CollectiveError)
+}
+
+/// Experts that are divided whole: rows go to the owners of their experts, come
 /// back unweighted, one for each assignment, and are summed by the source in the router's order.
 /// So a row's result has the same bits for every number of workers and every source rank. Rows of
 /// this worker for its own experts are read where they are; their messages are empty.
@@ -9,7 +21,7 @@ internal import Protocol
 /// `[rows, hidden]` F32, and the assignments `[assignments, 2]` UInt32: row index, expert's
 /// index at its owner. A combine message is `[assignments, hidden]` F32. Messages are outside
 /// input: sizes and indices are checked before use.
-final class ExpertExchange {
+final class ExpertExchange: RoutedExperts {
     static let magic: UInt32 = 0x5048_4c31
     static let headerBytes = 16
     static let assignmentBytes = 8
@@ -39,16 +51,7 @@ final class ExpertExchange {
     /// `[rows * chosen]` result of each assignment.
     private var parts: [UnsafePointer<Float>] = []
 
-    private struct Assignment {
-        let expert: Int
-        let input: UnsafePointer<Float>
-        let output: UnsafeMutablePointer<Float>
-    }
-    private var assignments: [Assignment] = []
-    private var starts: [Int] = []
-    private var cursors: [Int] = []
-    private var inputs: [UnsafePointer<Float>] = []
-    private var outputs: [UnsafeMutablePointer<Float>] = []
+    private var assignments = ExpertAssignments()
 
     init(
         placement: ExpertPlacement, collectives: any Collectives, hidden: Int, chosen: Int,
@@ -81,9 +84,6 @@ final class ExpertExchange {
         let deadline: Instant
     }
 
-    /// - Parameters:
-    ///   - rows: `[rowCount, hidden]`
-    ///   - output: `[rowCount, hidden]`, may be the matrix behind `rows`.
     func run(
         _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices,
         experts: ExpertsHandle, backend: any Backend, at moment: Moment,
@@ -130,20 +130,19 @@ final class ExpertExchange {
     ) {
         let count = rowCount * chosen
         own.setCount(count * hidden * 4, of: 0)
-        assignments.removeAll(keepingCapacity: true)
+        assignments.removeAll()
         guard let start = own[0].baseAddress else { return }
         let target = start.assumingMemoryBound(to: Float.self)
         for index in 0..<count {
             assignments.append(
-                Assignment(
-                    expert: Int(choices.experts[index]), input: rows + index / chosen * hidden,
-                    output: target + index * hidden))
+                expert: Int(choices.experts[index]), input: rows + index / chosen * hidden,
+                output: target + index * hidden)
         }
     }
 
     private func collectLocally(rowCount: Int) {
         parts.removeAll(keepingCapacity: true)
-        for assignment in assignments { parts.append(UnsafePointer(assignment.output)) }
+        assignments.collectOutputs(into: &parts)
     }
 
     // MARK: Source side
@@ -230,7 +229,7 @@ final class ExpertExchange {
     // MARK: Owner side
 
     private func unpack(experts: Int, tag: OperationTag) throws(CollectiveError) {
-        assignments.removeAll(keepingCapacity: true)
+        assignments.removeAll()
         for peer in 0..<placement.worldSize where peer != placement.rank {
             let message = UnsafeRawBufferPointer(incoming[peer])
             guard let header = Self.header(of: message, hidden: hidden) else {
@@ -253,9 +252,7 @@ final class ExpertExchange {
                     throw .peerLost(peer: peer, tag: tag, reason: reason)
                 }
                 assignments.append(
-                    Assignment(
-                        expert: expert, input: rows + row * hidden,
-                        output: results + index * hidden))
+                    expert: expert, input: rows + row * hidden, output: results + index * hidden)
             }
         }
     }
@@ -272,9 +269,8 @@ final class ExpertExchange {
             let expert = Int(choices.experts[index])
             guard local.contains(expert) else { continue }
             assignments.append(
-                Assignment(
-                    expert: expert - local.lowerBound, input: rows + index / chosen * hidden,
-                    output: target + places[index] * hidden))
+                expert: expert - local.lowerBound, input: rows + index / chosen * hidden,
+                output: target + places[index] * hidden)
         }
     }
 
@@ -293,37 +289,11 @@ final class ExpertExchange {
         return message.count == expected ? (rows, assignments) : nil
     }
 
-    /// Sorts the assignments by expert, keeping their order within one, and runs the experts.
     private func compute(_ experts: ExpertsHandle, _ backend: any Backend) {
-        guard !assignments.isEmpty, let any = assignments.first else { return }
-        starts.removeAll(keepingCapacity: true)
-        starts.append(contentsOf: repeatElement(0, count: experts.count + 1))
-        for assignment in assignments { starts[assignment.expert + 1] += 1 }
-        for expert in 0..<experts.count { starts[expert + 1] += starts[expert] }
-        cursors.removeAll(keepingCapacity: true)
-        cursors.append(contentsOf: starts)
-        inputs.removeAll(keepingCapacity: true)
-        outputs.removeAll(keepingCapacity: true)
-        inputs.append(contentsOf: repeatElement(any.input, count: assignments.count))
-        outputs.append(contentsOf: repeatElement(any.output, count: assignments.count))
-        for assignment in assignments {
-            let place = cursors[assignment.expert]
-            inputs[place] = assignment.input
-            outputs[place] = assignment.output
-            cursors[assignment.expert] += 1
-        }
-        starts.withUnsafeBufferPointer { starts in
-            inputs.withUnsafeBufferPointer { inputs in
-                outputs.withUnsafeBufferPointer { outputs in
-                    guard let starts = starts.baseAddress, let inputs = inputs.baseAddress,
-                        let outputs = outputs.baseAddress
-                    else { return }
-                    let began = timer.now
-                    backend.expertMLP(
-                        experts, ExpertBatch(starts: starts, inputs: inputs, outputs: outputs))
-                    timer.nanoseconds += timer.now - began
-                }
-            }
+        assignments.withBatch(experts: experts.count) { batch in
+            let began = timer.now
+            backend.expertMLP(experts, batch)
+            timer.nanoseconds += timer.now - began
         }
     }
 }

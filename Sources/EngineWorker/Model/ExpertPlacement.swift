@@ -16,9 +16,7 @@ public struct ExpertPlacement: Hashable, Sendable {
 
     public func experts(of rank: Int) -> Range<Int> {
         precondition((0..<worldSize).contains(rank), "rank \(rank) of \(worldSize)")
-        let (base, extra) = expertCount.quotientAndRemainder(dividingBy: worldSize)
-        let first = rank * base + min(rank, extra)
-        return first..<(first + base + (rank < extra ? 1 : 0))
+        return ParallelLayout.part(expertCount, index: rank, of: worldSize)
     }
 
     public var localExperts: Range<Int> { experts(of: rank) }

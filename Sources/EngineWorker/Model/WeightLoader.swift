@@ -9,18 +9,38 @@ struct WeightLoader {
     let checkpoint: Checkpoint
     let quantization: QuantizationMap
     let backend: any Backend
+    let layout: ParallelLayout
+    let division: ExpertDivision
+    /// The experts of which this worker has something.
     let experts: Range<Int>
+    /// What it has of each: of the inner activations, and of the outputs.
+    private let innerPart: Range<Int>
+    private let outputPart: Range<Int>
     let progress: (LoadProgress) -> Void
     private let bytesTotal: Int
     private var bytesDone = 0
 
     init(
-        checkpoint: Checkpoint, backend: any Backend, experts: Range<Int>,
-        progress: @escaping (LoadProgress) -> Void
+        checkpoint: Checkpoint, backend: any Backend, layout: ParallelLayout,
+        division: ExpertDivision, progress: @escaping (LoadProgress) -> Void
     ) throws(ModelLoadError) {
         self.checkpoint = checkpoint
         self.backend = backend
-        self.experts = experts
+        self.layout = layout
+        self.division = division
+        let config = checkpoint.config
+        func part(_ count: Int) -> Range<Int> {
+            ParallelLayout.part(count, index: layout.worker, of: layout.worldSize)
+        }
+        switch division {
+        case .byExpert:
+            experts = part(config.expertCount)
+            (innerPart, outputPart) = (0..<config.expertInnerSize, 0..<config.hiddenSize)
+        case .bySlice:
+            experts = 0..<config.expertCount
+            (innerPart, outputPart) = (part(config.expertInnerSize), part(config.hiddenSize))
+        }
+        let experts = experts
         self.progress = progress
         do {
             quantization = try QuantizationMap(folder: checkpoint.folder)
@@ -45,13 +65,15 @@ struct WeightLoader {
             "model.embed_tokens.weight", shape: [vocabulary, config.hiddenSize])
         // Experts first: workers that start at once pack theirs side by side, and only then need
         // the part that one of them packs for all.
-        backend.beginWeights(.experts(experts, of: checkpoint))
+        backend.beginWeights(
+            division == .byExpert
+                ? .experts(experts, of: checkpoint) : .slices(of: checkpoint, layout))
         var owned: [ExpertsHandle] = []
         for index in config.denseLayerCount..<max(config.layerCount, config.denseLayerCount) {
             owned.append(try ownedExperts("model.layers.\(index).mlp"))
         }
         try store { () throws(BackendError) in try backend.endWeights() }
-        backend.beginWeights(.common(of: checkpoint))
+        backend.beginWeights(.common(of: checkpoint, layout))
         var layers: [ModelWeights.Layer] = []
         for index in 0..<config.layerCount {
             let experts =
@@ -64,7 +86,8 @@ struct WeightLoader {
             finalNorm: try norm(
                 "model.norm", count: config.hiddenSize, epsilon: Float(config.normEpsilon)),
             head: try dense(
-                "lm_head.weight", shape: [vocabulary, config.hiddenSize], role: .head))
+                "lm_head.weight", shape: [vocabulary, config.hiddenSize], role: .head,
+                part: layout.ownPart(vocabulary)))
         try store { () throws(BackendError) in try backend.endWeights() }
         progress(LoadProgress(bytesDone: bytesTotal, bytesTotal: bytesTotal))
         return weights
@@ -94,16 +117,20 @@ struct WeightLoader {
     private mutating func attention(_ prefix: String) throws(ModelLoadError) -> AttentionWeights {
         let config = checkpoint.config
         let (hidden, epsilon) = (config.hiddenSize, Self.latentNormEpsilon)
-        let queryOutputs = config.headCount * (config.nopeHeadSize + config.ropeHeadSize)
+        let queryHead = config.nopeHeadSize + config.ropeHeadSize
+        let queryOutputs = config.headCount * queryHead
+        let queryPart = heads(of: queryHead)
         var queryDown: LinearHandle?
         var queryNorm: NormWeights?
         let queryUp: LinearHandle
         if let rank = config.queryRank {
             queryDown = try linear("\(prefix).q_a_proj", outputs: rank, inputs: hidden)
             queryNorm = try norm("\(prefix).q_a_layernorm", count: rank, epsilon: epsilon)
-            queryUp = try linear("\(prefix).q_b_proj", outputs: queryOutputs, inputs: rank)
+            queryUp = try linear(
+                "\(prefix).q_b_proj", outputs: queryOutputs, inputs: rank, part: queryPart)
         } else {
-            queryUp = try linear("\(prefix).q_proj", outputs: queryOutputs, inputs: hidden)
+            queryUp = try linear(
+                "\(prefix).q_proj", outputs: queryOutputs, inputs: hidden, part: queryPart)
         }
         let keyValue = "\(prefix).kv_b_proj"
         guard
@@ -126,7 +153,13 @@ struct WeightLoader {
             keyValueUp: try keyValueUp(keyValue),
             output: try linear(
                 "\(prefix).o_proj", outputs: hidden,
-                inputs: config.headCount * config.valueHeadSize))
+                inputs: config.headCount * config.valueHeadSize, part: layout.ownPart(hidden)))
+    }
+
+    /// Outputs of this worker's heads in a matrix with `size` outputs a head.
+    private func heads(of size: Int) -> Range<Int> {
+        let heads = layout.ownPart(checkpoint.config.headCount)
+        return (heads.lowerBound * size)..<(heads.upperBound * size)
     }
 
     private mutating func ownedExperts(
@@ -136,7 +169,8 @@ struct WeightLoader {
         for expert in experts {
             owned.append(
                 try mlp(
-                    "\(prefix).experts.\(expert)", inner: checkpoint.config.expertInnerSize))
+                    "\(prefix).experts.\(expert)", inner: checkpoint.config.expertInnerSize,
+                    innerPart: innerPart, outputPart: outputPart))
         }
         let table = owned
         return try store { () throws(BackendError) in try backend.loadExperts(table) }
@@ -161,13 +195,15 @@ struct WeightLoader {
     }
 
     private mutating func mlp(
-        _ prefix: String, inner: Int
+        _ prefix: String, inner: Int, innerPart: Range<Int>? = nil, outputPart: Range<Int>? = nil
     ) throws(ModelLoadError) -> MLPWeights {
         let hidden = checkpoint.config.hiddenSize
         return MLPWeights(
-            gate: try linear("\(prefix).gate_proj", outputs: inner, inputs: hidden),
-            up: try linear("\(prefix).up_proj", outputs: inner, inputs: hidden),
-            down: try linear("\(prefix).down_proj", outputs: hidden, inputs: inner))
+            gate: try linear(
+                "\(prefix).gate_proj", outputs: inner, inputs: hidden, part: innerPart),
+            up: try linear("\(prefix).up_proj", outputs: inner, inputs: hidden, part: innerPart),
+            down: try linear(
+                "\(prefix).down_proj", outputs: hidden, inputs: inner, part: outputPart))
     }
 
     private mutating func norm(
@@ -192,12 +228,13 @@ struct WeightLoader {
 
     /// A matrix that checkpoints never quantise.
     private mutating func dense(
-        _ name: String, shape: [Int], role: LinearRole
+        _ name: String, shape: [Int], role: LinearRole, part: Range<Int>? = nil
     ) throws(ModelLoadError) -> LinearHandle {
         let tensor = try read { () throws(CheckpointError) in
             try checkpoint.tensor(name, shape: shape, types: [.bf16, .f32, .f16])
         }
-        return try load(.dense(tensor), role: role, byteCount: tensor.bytes.count)
+        let source = LinearSource.dense(part.map(tensor.rows) ?? tensor)
+        return try load(source, role: role, byteCount: tensor.bytes.count)
     }
 
     private mutating func embedding(
@@ -217,13 +254,17 @@ struct WeightLoader {
         let source = try read { () throws(CheckpointError) in
             try checkpoint.floatLinear(module, shape: [outputs, config.latentRank])
         }
-        let handle = try store { () throws(BackendError) in try backend.loadKeyValue(source) }
+        let part = heads(of: config.nopeHeadSize + config.valueHeadSize)
+        let handle = try store { () throws(BackendError) in
+            try backend.loadKeyValue(source.outputs(part))
+        }
         report(checkpoint.optionalTensor(module + ".weight")?.bytes.count ?? 0)
         return handle
     }
 
+    /// - Parameter part: the outputs that this worker computes; nil: all.
     private mutating func linear(
-        _ module: String, outputs: Int, inputs: Int
+        _ module: String, outputs: Int, inputs: Int, part: Range<Int>? = nil
     ) throws(ModelLoadError) -> LinearHandle {
         let shape = [outputs, inputs]
         let source = try read { () throws(CheckpointError) in
@@ -234,7 +275,9 @@ struct WeightLoader {
             }
         }
         let tensor = checkpoint.optionalTensor(module + ".weight")
-        return try load(source, role: .projection, byteCount: tensor?.bytes.count ?? 0)
+        return try load(
+            part.map(source.outputs) ?? source, role: .projection,
+            byteCount: tensor?.bytes.count ?? 0)
     }
 
     private mutating func load(

@@ -24,18 +24,18 @@ public struct StepPlan: Sendable {
         public let isDecode: Bool
     }
 
-    public private(set) var entries: [Entry] = []
+    public internal(set) var entries: [Entry] = []
     /// `[rows]`
-    public private(set) var tokenIDs: [Int32] = []
+    public internal(set) var tokenIDs: [Int32] = []
     /// `[rows]`
-    public private(set) var positions: [Int32] = []
+    public internal(set) var positions: [Int32] = []
     /// `[rows]` place in the paged cache: block number * block size + offset.
-    public private(set) var slots: [Int32] = []
+    public internal(set) var slots: [Int32] = []
     /// Block numbers of all entries, one after another.
-    public private(set) var blockTables: [Int32] = []
+    public internal(set) var blockTables: [Int32] = []
     /// Rows whose logits are wanted, rising: the last row of sampling entries, and all rows of
     /// entries with prompt logprobs.
-    public private(set) var logitRows: [Int32] = []
+    public internal(set) var logitRows: [Int32] = []
 
     public init() {}
 

@@ -6,7 +6,7 @@ import Testing
     static func load(_ folder: String) throws -> DeepSeekModel {
         try DeepSeekModel(
             folder: folder,
-            placement: ExpertPlacement(expertCount: 16, rank: 0, worldSize: 1),
+            layout: ParallelLayout(dataParallelSize: 1, worker: 0),
             backend: CPUBackend(kernels: .best, threads: 1),
             collectives: SingleRankCollectives(),
             limits: BackendLimits(rowsMax: 8, blockCount: 4, blockSize: 4))
@@ -89,7 +89,7 @@ import Testing
             ("qk_rope_head_dim", 7, "must be even"),
             ("q_lora_rank", nil, "q_proj"),
             ("num_hidden_layers", 5, "model.layers.4"),
-            ("n_routed_experts", 32, "placement is for 16"),
+            ("n_routed_experts", 32, "experts.16"),
         ]
     }
 
@@ -172,7 +172,7 @@ import Testing
             let group = InProcessGroup(worldSize: worldSize)
             _ = try DeepSeekModel(
                 folder: Fixtures.model("tiny-random"),
-                placement: ExpertPlacement(expertCount: 16, rank: rank, worldSize: worldSize),
+                layout: ParallelLayout(dataParallelSize: worldSize, worker: rank),
                 backend: CPUBackend(kernels: .best, threads: 1),
                 collectives: InProcessCollectives(group: group, rank: rank, worldSize: worldSize),
                 limits: BackendLimits(rowsMax: 8, blockCount: 4, blockSize: 4)

@@ -15,12 +15,17 @@ final class EngineFixture {
     private let said = Said()
 
     static func configuration(
-        rank: Int = 0, worldSize: Int = 1, model: String = "tiny-random", length: Int? = 512,
+        rank: Int = 0, worldSize: Int = 1, tensorParallelSize: Int = 1,
+        model: String = "tiny-random", length: Int? = 512,
         blockCount: Int? = 64, cacheBytes: Int = 1 << 20, quantization: String? = nil,
         prefixCaching: Bool = false, weightsCacheFolder: String? = nil
     ) -> EngineConfiguration {
         EngineConfiguration(
-            modelFolder: Fixtures.model(model), dpRank: rank, worldSize: worldSize,
+            modelFolder: Fixtures.model(model),
+            layout: ParallelLayout(
+                dataParallelSize: worldSize / tensorParallelSize,
+                tensorParallelSize: tensorParallelSize, worker: rank),
+            division: .byExpert,
             maxSequencesRunning: 8, maxSequencesWaiting: 8, maxBatchedTokens: 64,
             maxModelLength: length, blockSize: 16, blockCountOverride: blockCount,
             cacheBytes: cacheBytes, chunkedPrefill: true, prefixCaching: prefixCaching,

@@ -11,7 +11,7 @@ import Testing
 
     /// What `body` returns for each rank; it runs on the rank's own thread, in view 1.
     private func run<Value: Sendable>(
-        _ worldSize: Int,
+        _ worldSize: Int, tensorParallelSize: Int = 1,
         _ body: @escaping @Sendable (Int, EngineFixture, InProcessGroup) -> Value
     ) throws -> [Value] {
         let group = InProcessGroup(worldSize: worldSize)
@@ -21,7 +21,9 @@ import Testing
             let thread = Thread {
                 let value = Result {
                     let fixture = try EngineFixture(
-                        EngineFixture.configuration(rank: rank, worldSize: worldSize))
+                        EngineFixture.configuration(
+                            rank: rank, worldSize: worldSize,
+                            tensorParallelSize: tensorParallelSize))
                     fixture.enter(
                         view: 1,
                         InProcessCollectives(group: group, rank: rank, worldSize: worldSize))
@@ -63,6 +65,29 @@ import Testing
         #expect(last[0].dummyTicks == 0)
         // Six ticks of rank 0's have rows; the rest of the interval runs no model.
         #expect(last.dropFirst().allSatisfy { $0.dummyTicks == 6 })
+    }
+
+    /// Leaders are workers 0 and 2; the others take their plans.
+    @Test func tensorPeersFollowTheirLeaderAndSayNothing() throws {
+        let events = try run(4, tensorParallelSize: 2) { worker, fixture, _ in
+            if worker % 2 == 0 {
+                fixture.submit(UInt64(worker), Self.prompt) { $0.maxTokens = Int32(4 + worker) }
+            } else {
+                fixture.submit(9, Self.prompt)
+            }
+            fixture.engine.wake(view: 1, fromTick: 0)
+            while fixture.engine.isRunning { fixture.engine.step() }
+            return fixture.takeEvents()
+        }
+        let expected = try Driver("tiny-random", threads: 1).greedy([Self.prompt], count: 6)[0]
+        #expect(events[0].tokens(of: 0) == Array(expected.prefix(4)))
+        #expect(events[2].tokens(of: 2) == expected)
+        #expect(events[1].tokens(of: 9).isEmpty && events[3].tokens(of: 9).isEmpty)
+        let last = try events.map { try #require($0.loads.last) }
+        #expect(Set(last.map(\.tick)).count == 1)
+        #expect(last.map(\.dpRank) == [0, 0, 1, 1])
+        // A worker's dummies are those of its DP rank.
+        #expect(last.map(\.dummyTicks) == [2, 2, 0, 0])
     }
 
     @Test func aCancelledSequenceIsGoneFromTheNextTicksLoad() throws {

@@ -81,17 +81,18 @@ final class Driver {
     init(
         _ name: String, kernels: CPUBackend.KernelLevel = .best, threads: Int = 2,
         blockSize: Int = 16, rank: Int = 0,
+        tensorParallelSize: Int = 1, division: ExpertDivision = .byExpert,
         collectives: any Collectives = SingleRankCollectives(),
         elementType: CPUBackend.ElementType = .float32, quantizesWeights: Bool = false,
         weightsCache: PackedWeightsCache? = nil
     ) throws {
-        let config = try ModelConfig(folder: Fixtures.model(name))
-        let placement = ExpertPlacement(
-            expertCount: config.expertCount, rank: rank, worldSize: collectives.worldSize)
+        let layout = ParallelLayout(
+            dataParallelSize: collectives.worldSize / tensorParallelSize,
+            tensorParallelSize: tensorParallelSize, worker: rank)
         self.blockSize = blockSize
         let blocks = Self.blockCount * 16 / blockSize
         model = try DeepSeekModel(
-            folder: Fixtures.model(name), placement: placement,
+            folder: Fixtures.model(name), layout: layout, division: division,
             backend: CPUBackend(
                 kernels: kernels, threads: threads, elementType: elementType,
                 quantizesWeights: quantizesWeights, weightsCache: weightsCache),

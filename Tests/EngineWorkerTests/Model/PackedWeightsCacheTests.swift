@@ -77,7 +77,6 @@ import Testing
     @Test func ranksShareTheCommonPartAndHaveTheirOwnExperts() throws {
         let folder = try TemporaryFolder()
         let model = "tiny-random"
-        let config = try ModelConfig(folder: Fixtures.model(model))
         var logs: [Log] = []
         for rank in 0..<2 {
             let log = Log()
@@ -87,8 +86,7 @@ import Testing
                 weightsCache: PackedWeightsCache(folder: folder.path) { log.reports.append($0) })
             _ = try DeepSeekModel(
                 folder: Fixtures.model(model),
-                placement: ExpertPlacement(
-                    expertCount: config.expertCount, rank: rank, worldSize: 2),
+                layout: ParallelLayout(dataParallelSize: 2, worker: rank),
                 backend: backend,
                 collectives: UnconnectedCollectives(rank: rank, worldSize: 2),
                 limits: BackendLimits(rowsMax: 8, blockCount: 4, blockSize: 16))

@@ -30,11 +30,15 @@ final class RunningCell {
     init(
         model: String = "demo-w8a8",
         dp: Int = 2,
+        tp: Int = 1,
+        expertParallel: Bool = true,
         options: [String] = [],
         workerOptions: [String] = [],
         gatewayOptions: [String] = []
     ) throws {
-        let parallel = dp > 1 ? ["--enable-expert-parallel"] : []
+        let parallel =
+            ["--tensor-parallel-size", "\(tp)"]
+            + (expertParallel ? ["--enable-expert-parallel"] : [])
         self.workerOptions = workerOptions
         coordinatorOptions =
             [
@@ -48,7 +52,7 @@ final class RunningCell {
             let port = endpoint.split(separator: ":").last
         else { throw CellError(description: "no coordinator:\n\(coordinator.log)") }
         coordinatorPort = String(port)
-        for index in 0..<dp {
+        for index in 0..<(dp * tp) {
             workers.append(try Self.worker(index, coordinatorPort, workerOptions))
         }
         gateway = try RunningDaemon(

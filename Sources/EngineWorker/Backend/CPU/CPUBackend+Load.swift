@@ -202,11 +202,13 @@ struct FloatWeights {
             default:
                 throw .unsupported("\(tensor.name) is \(tensor.summary), which is no dense weight")
             }
-        case .fp8Blocks(let weight, let scales, let block):
+        case .fp8Blocks(let weight, let scales, let block, let firstOutput):
             tensor = weight
             kind = CK_F32
             wide =
-                isNeeded ? try Self.widened(weight, scales: scales, block: block) : nil
+                isNeeded
+                ? try Self.widened(
+                    weight, scales: scales, block: block, firstOutput: firstOutput) : nil
         case .staticInt8(let weight, _, _, _, _), .dynamicInt8(let weight, _):
             throw .unsupported("\(weight.name) is int8 where floats are needed")
         }
@@ -237,18 +239,27 @@ struct FloatWeights {
         return wide
     }
 
+    /// Block row by block row: the first one may be cut.
     private static func widened(
-        _ weight: TensorView, scales: TensorView, block: Int
+        _ weight: TensorView, scales: TensorView, block: Int, firstOutput: Int
     ) throws(BackendError) -> HostBuffer {
         let (outputs, inputs) = (weight.shape[0], weight.shape[1])
-        let blocks = ((outputs + block - 1) / block) * ((inputs + block - 1) / block)
-        precondition(scales.count == blocks && scales.type == .f32, scales.summary)
+        let columnBlocks = (inputs + block - 1) / block
+        let rowBlocks = (firstOutput + outputs + block - 1) / block
+        precondition(
+            scales.count == rowBlocks * columnBlocks && scales.type == .f32, scales.summary)
         let wide = try HostBuffer(byteCount: outputs * inputs * 4, purpose: "weights")
-        let codes = weight.bytes.bindMemory(to: UInt8.self)
-        if let start = codes.baseAddress {
-            ck_dequantize_blocks(
-                wide.pointer(to: Float.self), start, scales.elements(as: Float.self), outputs,
-                inputs, block)
+        guard let codes = weight.bytes.bindMemory(to: UInt8.self).baseAddress else { return wide }
+        let factors = scales.elements(as: Float.self)
+        factors.withUnsafeBufferPointer { factors in
+            guard let factors = factors.baseAddress else { return }
+            for rowBlock in 0..<rowBlocks {
+                let first = max(rowBlock * block - firstOutput, 0)
+                let last = min((rowBlock + 1) * block - firstOutput, outputs)
+                ck_dequantize_blocks(
+                    wide.pointer(to: Float.self) + first * inputs, codes + first * inputs,
+                    factors + rowBlock * columnBlocks, last - first, inputs, block)
+            }
         }
         return wide
     }

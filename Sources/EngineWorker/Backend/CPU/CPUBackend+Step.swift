@@ -107,7 +107,8 @@ extension CPUBackend {
         let step = current
         let (rows, config) = (step.rows, step.config)
         guard rows > 0 else { return }
-        let attended = step.attended.pointer(to: Float.self)
+        precondition(output.columns == config.headCount * config.valueHeadSize, "\(output)")
+        let attended = floats(output, rows: rows)
         let keys = keyValues[weights.keyValueUp.index]
         step.tables.withUnsafeBufferPointer { tables in
             step.tableStarts.withUnsafeBufferPointer { starts in
@@ -128,7 +129,6 @@ extension CPUBackend {
                 }
             }
         }
-        multiply(weights.output, rows: rows, attended, into: floats(output, rows: rows))
     }
 
     public func route(
@@ -160,6 +160,18 @@ extension CPUBackend {
             batch.outputs)
     }
 
+    public func expertGate(_ experts: ExpertsHandle, _ batch: ExpertBatch) {
+        ck_experts_gate(
+            engine, expertTables[experts.index], batch.starts, experts.count, batch.inputs,
+            batch.outputs)
+    }
+
+    public func expertDown(_ experts: ExpertsHandle, _ batch: ExpertBatch) {
+        ck_experts_down(
+            engine, expertTables[experts.index], batch.starts, experts.count, batch.inputs,
+            batch.outputs)
+    }
+
     public func combine(
         _ parts: UnsafePointer<UnsafePointer<Float>>, _ choices: RouterChoices, rows: Int,
         into output: DeviceMatrix
@@ -171,6 +183,25 @@ extension CPUBackend {
 
     public func hostRows(of matrix: DeviceMatrix, rows: Int) -> UnsafePointer<Float> {
         UnsafePointer(floats(matrix, rows: rows))
+    }
+
+    public func matrix(_ matrix: DeviceMatrix, from row: Int) -> DeviceMatrix {
+        precondition((0...matrix.rowCapacity).contains(row), "row \(row) of \(matrix)")
+        return DeviceMatrix(
+            address: matrix.address + row * matrix.columns * 4,
+            rowCapacity: matrix.rowCapacity - row, columns: matrix.columns)
+    }
+
+    public func store(
+        _ block: UnsafePointer<Float>, rows: Range<Int>, columns: Range<Int>,
+        into matrix: DeviceMatrix
+    ) {
+        precondition(columns.upperBound <= matrix.columns, "\(columns) of \(matrix)")
+        let target = floats(matrix, rows: rows.upperBound)
+        for row in rows {
+            (target + row * matrix.columns + columns.lowerBound).update(
+                from: block + (row - rows.lowerBound) * columns.count, count: columns.count)
+        }
     }
 
     public func lmHead(

@@ -13,8 +13,6 @@ final class CPUStep {
     let queries: HostBuffer
     /// `[rows, cacheWidth]`
     let latents: HostBuffer
-    /// `[rows, heads, value]`
-    let attended: HostBuffer
     /// `[rows, hidden]` rows whose logits are wanted
     let headRows: HostBuffer
     /// `[rows, rope / 2]` each
@@ -57,7 +55,6 @@ final class CPUStep {
         queryLatents = try matrix(config.queryRank ?? 0)
         queries = try matrix(config.headCount * (config.nopeHeadSize + config.ropeHeadSize))
         latents = try matrix(config.cacheWidth)
-        attended = try matrix(config.headCount * config.valueHeadSize)
         headRows = try matrix(config.hiddenSize)
         cosines = try matrix(config.ropeHeadSize / 2)
         sines = try matrix(config.ropeHeadSize / 2)
