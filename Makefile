@@ -5,7 +5,7 @@
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
-.PHONY: serve test benchmark profile bench-engine sanitize build lint generate packages check-generated
+.PHONY: serve test test-two-nodes benchmark profile bench-engine sanitize build lint generate packages check-generated
 
 serve: packages
 	@exec python3 scripts/serve.py
@@ -14,11 +14,18 @@ build: packages
 	swift build -c release --static-swift-stdlib
 
 test: packages check-generated
+	scripts/install-packages.sh iproute2
 	cd scripts && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -s bench -t .
 	swift format lint --strict -r Sources Tests Package.swift
 	swift build --build-tests
 	swift test --skip-build --skip IntegrationTests
 	swift test --skip-build --filter IntegrationTests --no-parallel
+
+# Part of `test`: the deployment of two nodes in network namespaces, as root.
+test-two-nodes: packages
+	scripts/install-packages.sh iproute2
+	swift build --build-tests
+	swift test --skip-build --filter 'TwoNode|StartUpBarrier' --no-parallel
 
 # What the scheduler and a whole tick cost in a release build; fails where a steady one allocates
 # or a pass takes too long. Then the instructions of kernel calls, which may not be more than the

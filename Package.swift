@@ -212,9 +212,16 @@ let package = Package(
             ],
             swiftSettings: swiftSettings
         ),
+        // Two hosts on one: a link with delay and loss, and sockets on the other side of it.
+        .executableTarget(
+            name: "network-relay", path: "Tests/NetworkRelay", cSettings: cSettings),
+        .target(
+            name: "CNetworkNamespace", path: "Tests/CNetworkNamespace", cSettings: cSettings),
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["DaemonRuntime", "Protocol", "CLinux"],
+            dependencies: [
+                "DaemonRuntime", "Protocol", "CLinux", "CNetworkNamespace", "network-relay",
+            ],
             swiftSettings: swiftSettings
         ),
         .testTarget(

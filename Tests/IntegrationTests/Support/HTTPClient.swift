@@ -1,8 +1,11 @@
+import CNetworkNamespace
 import Foundation
 
 /// A client over plain sockets, so that tests can leave, stall and misbehave as clients do.
 struct HTTPClient: Sendable {
     let port: UInt16
+    /// Where the server is; nil: here, on the loopback address.
+    var node: NodeNetwork.Node?
 
     struct Answer {
         let status: Int
@@ -34,7 +37,7 @@ struct HTTPClient: Sendable {
     private func send(
         _ method: String, _ path: String, _ body: Data?, _ headers: [String: String]
     ) throws -> Answer {
-        let connection = try HTTPConnection(port: port)
+        let connection = try HTTPConnection(port: port, node: node)
         try connection.write(request(method, path, body, headers, close: true))
         return try connection.answer()
     }
@@ -55,7 +58,7 @@ struct HTTPClient: Sendable {
     func stream(_ path: String, _ body: [String: Any]) throws -> HTTPConnection {
         var body = body
         body["stream"] = true
-        let connection = try HTTPConnection(port: port)
+        let connection = try HTTPConnection(port: port, node: node)
         let data = try JSONSerialization.data(withJSONObject: body)
         try connection.write(request("POST", path, data, [:], close: false))
         return connection
@@ -72,12 +75,17 @@ final class HTTPConnection: @unchecked Sendable {
     private var decoded: [UInt8] = []
     private var isComplete = false
 
-    init(port: UInt16) throws {
-        fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    init(port: UInt16, node: NodeNetwork.Node? = nil) throws {
+        if let node {
+            fd = network_namespace_socket("/run/netns/\(node.space)")
+        } else {
+            fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        }
+        guard fd >= 0 else { throw CellError(description: "socket: \(fd)") }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = inet_addr("127.0.0.1")
+        address.sin_addr.s_addr = inet_addr(node?.address ?? "127.0.0.1")
         // Every wait has a deadline.
         var limit = timeval(tv_sec: 120, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))

@@ -17,10 +17,20 @@ final class RunningDaemon: @unchecked Sendable {
     static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
-    init(_ name: String, _ binary: String, _ arguments: [String]) throws {
+    /// - Parameter node: where it runs; nil: here.
+    init(
+        _ name: String, _ binary: String, _ arguments: [String], on node: NodeNetwork.Node? = nil
+    ) throws {
         self.name = name
-        process.executableURL = Self.binaries.appendingPathComponent(binary)
-        process.arguments = arguments
+        let program = Self.binaries.appendingPathComponent(binary)
+        if let node {
+            // Executes the program in its own place, so that signals reach it.
+            process.executableURL = URL(fileURLWithPath: NodeNetwork.program)
+            process.arguments = ["netns", "exec", node.space, program.path] + arguments
+        } else {
+            process.executableURL = program
+            process.arguments = arguments
+        }
         process.currentDirectoryURL = Self.root
         let pipe = Pipe()
         process.standardError = pipe
