@@ -3,10 +3,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -107,6 +110,64 @@ int cl_local_port(int fd) {
     if (where.ss_family == AF_INET6) return ntohs(((struct sockaddr_in6 *)&where)->sin6_port);
     errno = EAFNOSUPPORT;
     return -1;
+}
+
+// The address part of a socket address, or NULL.
+static const void *address_of(const struct sockaddr *where, size_t *bytes) {
+    if (where->sa_family == AF_INET) {
+        *bytes = sizeof(struct in_addr);
+        return &((const struct sockaddr_in *)where)->sin_addr;
+    }
+    if (where->sa_family == AF_INET6) {
+        *bytes = sizeof(struct in6_addr);
+        return &((const struct sockaddr_in6 *)where)->sin6_addr;
+    }
+    return NULL;
+}
+
+static void find_interface(const struct sockaddr *own, char *interface, size_t interface_bytes) {
+    size_t bytes = 0, other_bytes = 0;
+    const void *address = address_of(own, &bytes);
+    struct ifaddrs *list = NULL;
+    if (!address || getifaddrs(&list) < 0) return;
+    for (struct ifaddrs *entry = list; entry; entry = entry->ifa_next) {
+        if (!entry->ifa_addr || entry->ifa_addr->sa_family != own->sa_family) continue;
+        const void *other = address_of(entry->ifa_addr, &other_bytes);
+        if (other && memcmp(address, other, bytes) == 0) {
+            snprintf(interface, interface_bytes, "%s", entry->ifa_name);
+            break;
+        }
+    }
+    freeifaddrs(list);
+}
+
+int cl_source_toward(const char *host, uint16_t port, char *address, size_t address_bytes,
+                     char *interface, size_t interface_bytes) {
+    char service[8];
+    snprintf(service, sizeof service, "%u", (unsigned)port);
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *found = NULL;
+    if (getaddrinfo(host, service, &hints, &found) != 0 || !found) {
+        errno = EHOSTUNREACH;
+        return -1;
+    }
+    // Connecting a datagram socket sends nothing: it asks the kernel for the route.
+    int fd = socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int result = fd < 0 ? -1 : connect(fd, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    struct sockaddr_storage own;
+    socklen_t length = sizeof own;
+    if (result == 0) result = getsockname(fd, (struct sockaddr *)&own, &length);
+    int error = errno;
+    if (fd >= 0) close(fd);
+    if (result == 0) {
+        size_t bytes = 0;
+        const void *bits = address_of((struct sockaddr *)&own, &bytes);
+        interface[0] = 0;
+        if (!bits || !inet_ntop(own.ss_family, bits, address, (socklen_t)address_bytes)) return -1;
+        find_interface((struct sockaddr *)&own, interface, interface_bytes);
+    }
+    errno = error;
+    return result;
 }
 
 int cl_set_nodelay(int fd) {

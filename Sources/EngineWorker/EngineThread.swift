@@ -98,10 +98,22 @@ final class EngineThread {
             engine.join(ViewGroup(view: view.number, collectives: collectives))
         } catch {
             let workers = error.peers.map { UInt32($0) }
-            emit(
-                .viewBroken(
-                    view: view.number, tick: 0, workers: workers, reason: error.description))
+            let reason = "\(error.description)\(whereabouts(of: workers, in: view, configuration))"
+            emit(.viewBroken(view: view.number, tick: 0, workers: workers, reason: reason))
         }
+    }
+
+    /// Where the workers are that did not answer, and from where they were tried.
+    private func whereabouts(
+        of workers: [UInt32], in view: View, _ configuration: EngineConfiguration
+    ) -> String {
+        let missing = view.members.filter { workers.contains($0.worker) }
+        guard let first = missing.first else { return "" }
+        let names = missing.map { "worker \($0.worker) on \($0.node), \($0.endpoint)" }
+        let device = configuration.collectivesDevice ?? "every device"
+        return " (\(names.joined(separator: "; ")); tried "
+            + "\(NetworkRoute.description(toward: first.endpoint)), UCX uses \(device): check the "
+            + "firewall between them, --worker-address and --collectives-device)"
     }
 
     /// The link thread empties the mailbox all the time; when it does not, the engine has nobody to

@@ -100,6 +100,7 @@ public final class EngineWorkerService {
             endpoint: DaemonProcess.coordinatorEndpoint(options),
             hello: DaemonProcess.hello(.worker, options),
             incarnation: incarnation,
+            patience: .seconds(options.requiredInteger("ready-timeout")),
             context: context,
             loop: loop,
             logger: logger
@@ -124,6 +125,8 @@ public final class EngineWorkerService {
         case .refused(let refusal):
             for difference in refusal.differences { logger.error("\(difference)") }
             fail("the coordinator refused this worker: \(refusal.text)")
+        case .unanswered(let text):
+            fail(text)
         case .view(let view):
             onView(view)
         case .wake(let view, let fromTick):

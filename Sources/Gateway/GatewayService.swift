@@ -121,6 +121,8 @@ public final class GatewayService {
             admission.notReadyReason = refusal.text
             // A deployment that is late may still come; a configuration does not change by itself.
             if refusal.reason != .deadline { stop(exitCode: 1) }
+        case .unanswered(let text):
+            logger.error(text)
         case .view(let view):
             onView(view)
         case .loads(let loads):

@@ -138,7 +138,7 @@ static int64_t next_due(const struct queue *queues)
 int main(int argc, char **argv)
 {
     if (argc < 7 || argc - 7 > PORTS_MAX) {
-        fprintf(stderr, "usage: network-relay A B DEVICE DELAY_US LOSS_PER_MILLE SEED [PORT ...]\n");
+        fprintf(stderr, "usage: network-relay A B DEVICE DELAY_US LOSS SEED [PORT ...]\n");
         return 64;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -34,6 +34,8 @@ struct CoordinatorCore {
     private var wake: WakeStateMachine?
     /// By when the stage that the group is in must be over; nil while a view is active.
     private var deadline: Instant?
+    /// Why the last view ended, until one is active.
+    private var lastFailure = ""
     private var lastStatus = ""
     private var backoff = FormationBackoff()
 
@@ -194,7 +196,7 @@ struct CoordinatorCore {
             view = View(
                 number: view.number + 1, state: .forming, members: members,
                 configurationDigest: view.configurationDigest, reason: "")
-            deadline = now + settings.readyTimeout
+            deadline = deadline ?? now + settings.readyTimeout
             return [.log("view \(view.number) forms with \(members.count) workers")]
                 + publish(toGateways: false) + statusIfChanged()
         }
@@ -214,6 +216,7 @@ struct CoordinatorCore {
             configurationDigest: view.configurationDigest, reason: "")
         wake = WakeStateMachine(view: number, worldSize: settings.worldSize)
         deadline = nil
+        lastFailure = ""
         return [.log("view \(number) is active"), .serving] + publish(toGateways: true)
             + statusIfChanged()
     }
@@ -226,13 +229,15 @@ struct CoordinatorCore {
             }
             return "not connected to the others: \(late.map(\.description).joined(separator: "; "))"
         }
-        return membership.missing().joined(separator: "; ")
+        let missing = membership.missing()
+        return missing.isEmpty ? "no view became active" : missing.joined(separator: "; ")
     }
 
     private mutating func onDeadline() -> [Action] {
         deadline = nil
         let seconds = Int(settings.readyTimeout.seconds)
-        let text = "the deployment is not ready after \(seconds) s: \(onDeadlineText())"
+        let last = lastFailure.isEmpty ? "" : "; the last view ended: \(lastFailure)"
+        let text = "the deployment is not ready after \(seconds) s: \(onDeadlineText())\(last)"
         let refusal = Refusal(reason: .deadline, text: text)
         return membership.peers.map { .send($0.identity, .refuse(refusal)) } + [.fail(text)]
     }
@@ -288,9 +293,11 @@ struct CoordinatorCore {
     private mutating func retire(_ reason: String, at now: Instant) -> [Action] {
         membership.forgetReadiness()
         backoff.onEnded(at: now)
+        lastFailure = reason
         wake = nil
         loads.removeAll()
-        deadline = now + settings.readyTimeout
+        // A view that never was active does not begin the time anew.
+        if view.state == .active { deadline = now + settings.readyTimeout }
         view = View(
             number: view.number + 1, state: .retired, members: [],
             configurationDigest: view.configurationDigest, reason: reason)

@@ -107,7 +107,10 @@ public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
         OperationTag(view: view, tick: .max, operation: .max)
     }
 
-    public var description: String { "view \(view) tick \(tick) operation \(operation)" }
+    public var description: String {
+        self == .meeting(view: view)
+            ? "view \(view), which connects" : "view \(view) tick \(tick) operation \(operation)"
+    }
 }
 
 /// What the workers exchange in one layer. Raw values are part of the protocol.

@@ -110,7 +110,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
             guard let worker else { throw .setup(reason: "the endpoint was closed") }
             inbox = nil
             return try UCXCollectives(
-                rank: rank, addresses: addresses, worker: worker, options: options)
+                rank: rank, addresses: addresses, worker: worker, options: options, tag: tag)
         }
     }
 

@@ -41,7 +41,8 @@ final class UCXCollectives: ExchangingCollectives {
     }
 
     init(
-        rank: Int, addresses: [WorkerAddress], worker: UCXWorker, options: CollectivesOptions
+        rank: Int, addresses: [WorkerAddress], worker: UCXWorker, options: CollectivesOptions,
+        tag: OperationTag
     ) throws(CollectiveError) {
         self.rank = rank
         worldSize = addresses.count
@@ -51,7 +52,7 @@ final class UCXCollectives: ExchangingCollectives {
         let neighbours = addresses.filter { $0.host == addresses[rank].host }
         spin = options.spin ?? CollectivesOptions.spinDefault(workersOnHost: neighbours.count)
         lanes = []
-        try worker.connect(rank: rank, addresses: addresses)
+        try worker.connect(rank: rank, addresses: addresses, tag: tag)
         for peer in addresses.indices where peer != rank {
             let scratch = UnsafeMutableRawPointer.allocate(
                 byteCount: 2 * Self.firstMessageBytesMax, alignment: 64)

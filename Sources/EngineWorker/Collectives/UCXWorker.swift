@@ -12,6 +12,7 @@ final class UCXWorker: @unchecked Sendable {
     private static let closeNanosecondsMax: Int64 = 200_000_000
 
     init(options: CollectivesOptions) throws(CollectiveError) {
+        try Self.checkDevices(options.networkDevice)
         var text = [CChar](repeating: 0, count: Int(CUCX_ERROR_BYTES))
         let handle = Self.withOptionalText(options.networkDevice) { devices in
             Self.withOptionalText(options.transports) { transports in
@@ -41,9 +42,37 @@ final class UCXWorker: @unchecked Sendable {
         cucx_close(handle, Self.closeNanosecondsMax)
     }
 
+    /// UCX takes a device that is not there for one that leads nowhere, and says so much later.
+    private static func checkDevices(_ names: String?) throws(CollectiveError) {
+        for name in (names ?? "").split(separator: ",") where name != "all" {
+            // `mlx5_0:1` is a port of an RDMA device.
+            let device = String(name.prefix { $0 != ":" })
+            if if_nametoindex(device) != 0 { continue }
+            if access("/sys/class/infiniband/\(device)", F_OK) == 0 { continue }
+            throw .setup(
+                reason:
+                    "--collectives-device \(name): this host has no such network device; it has "
+                    + interfaces().joined(separator: ", "))
+        }
+    }
+
+    private static func interfaces() -> [String] {
+        guard let list = if_nameindex() else { return [] }
+        defer { if_freenameindex(list) }
+        var names: [String] = []
+        var entry = list
+        while let name = entry.pointee.if_name {
+            names.append(String(cString: name))
+            entry += 1
+        }
+        return names
+    }
+
     /// Makes the endpoints. Tags name the receiver's worker and the sender's rank, so that bytes
     /// meant for another worker or attempt match nothing here.
-    func connect(rank: Int, addresses: [WorkerAddress]) throws(CollectiveError) {
+    func connect(
+        rank: Int, addresses: [WorkerAddress], tag: OperationTag
+    ) throws(CollectiveError) {
         guard let handle, cucx_set_peer_count(handle, UInt32(addresses.count)) == 0 else {
             throw .setup(reason: "UCX: no memory for \(addresses.count) endpoints, or closed")
         }
@@ -56,7 +85,7 @@ final class UCXWorker: @unchecked Sendable {
                     &text)
             }
             guard result == 0 else {
-                throw .setup(reason: "UCX endpoint to rank \(peer): \(Self.string(text))")
+                throw .peerLost(peer: peer, tag: tag, reason: "UCX: \(Self.string(text))")
             }
         }
     }

@@ -2,8 +2,7 @@ import Foundation
 
 /// Two nodes: network namespaces of their own, `a` with 10.77.0.1 and `b` with 10.77.0.2, joined by
 /// a pair of virtual devices, or by a relay with delay and loss. They go with this object.
-final class NodeNetwork: @unchecked Sendable {
-    // Made and used by one test's thread.
+final class NodeNetwork {
     enum Link {
         case direct
         /// Each way; TCP segments to `blockedPorts` are lost all.

@@ -1,7 +1,7 @@
 import Foundation
 
-/// One deployment on two nodes, by the options that operators give `vllm serve` on each: DP ranks of
-/// TP workers, half of the ranks on node b, everything else on node a.
+/// One deployment on two nodes, by the options that operators give `vllm serve` on each: DP ranks
+/// of TP workers, half of the ranks on node b, everything else on node a.
 final class TwoNodeCell {
     let network: NodeNetwork
     let coordinator: RunningDaemon

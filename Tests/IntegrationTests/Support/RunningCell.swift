@@ -15,7 +15,9 @@ final class RunningCell {
     private let coordinatorOptions: [String]
     private let workerOptions: [String]
 
+    /// A model by name, or a folder as it is.
     static func model(_ name: String) -> String {
+        guard !name.hasPrefix("/") else { return name }
         let root = RunningDaemon.root
         let path =
             name.hasPrefix("demo-")

@@ -11,6 +11,8 @@ public final class ControlLink {
         case configured(AssignedConfiguration)
         /// HELLO or READY was refused for good; the process cannot serve.
         case refused(Refusal)
+        /// No coordinator has answered for as long as this process waits for one.
+        case unanswered(String)
         case view(View)
         case wake(view: UInt32, fromTick: UInt64)
         case loads([RankLoad])
@@ -23,6 +25,7 @@ public final class ControlLink {
     private let loop: EventLoop
     private let logger: Logger
     private let endpoint: String
+    private let patience: Interval?
     private let incarnation: Incarnation
     private var hello: Hello
     private let onEvent: (Event) -> Void
@@ -41,11 +44,14 @@ public final class ControlLink {
     /// Makes the heartbeat; called several times a lease.
     public var heartbeat: (() -> Heartbeat)?
 
-    /// - Parameter endpoint: `tcp://address:port` of the coordinator.
+    /// - Parameters:
+    ///   - endpoint: `tcp://address:port` of the coordinator.
+    ///   - patience: how long the first HELLO may go unanswered; nil: for ever.
     public init(
         endpoint: String,
         hello: Hello,
         incarnation: Incarnation,
+        patience: Interval? = nil,
         context: ZeroMQContext,
         loop: EventLoop,
         logger: Logger,
@@ -60,6 +66,7 @@ public final class ControlLink {
         self.loop = loop
         self.logger = logger
         self.endpoint = endpoint
+        self.patience = patience
         self.incarnation = incarnation
         self.hello = hello
         self.onEvent = onEvent
@@ -91,15 +98,28 @@ public final class ControlLink {
         if hasLeft { return }
         if !isConfigured {
             send(.hello(hello))
-            let now = MonotonicClock.now()
-            if now - lastComplaint >= Self.complaintEvery {
-                lastComplaint = now
-                logger.warning(
-                    "no coordinator answers",
-                    ["endpoint": endpoint, "seconds": Int((now - started).seconds)])
-            }
+            complain(at: MonotonicClock.now())
         }
         loop.schedule(after: Self.helloEvery) { [weak self] in self?.sayHello() }
+    }
+
+    private func complain(at now: Instant) {
+        let waited = now - started
+        if let patience, lastHeard == nil, waited >= patience {
+            let text =
+                "no coordinator at \(endpoint) has answered for \(Int(waited.seconds)) s, tried "
+                + "\(NetworkRoute.description(toward: endpoint)): start it, or check "
+                + "--data-parallel-address, --data-parallel-rpc-port and the firewall"
+            return onEvent(.unanswered(text))
+        }
+        guard now - lastComplaint >= Self.complaintEvery else { return }
+        lastComplaint = now
+        logger.warning(
+            "no coordinator answers",
+            [
+                "endpoint": endpoint, "route": NetworkRoute.description(toward: endpoint),
+                "seconds": Int(waited.seconds),
+            ])
     }
 
     private func keepLease() {

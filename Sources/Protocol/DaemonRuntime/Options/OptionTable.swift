@@ -158,8 +158,9 @@ public enum OptionTable {
             "lease", .integer(100...600_000), .node([.coordinator]), default: "5000",
             help: "Milliseconds of silence after which a peer counts as lost."),
         .init(
-            "ready-timeout", .integer(1...86_400), .node([.coordinator]), default: "600",
-            help: "Seconds that workers have to appear, load the model and connect."),
+            "ready-timeout", .integer(1...86_400), .node([.coordinator, .worker]), default: "600",
+            help: "Seconds that workers have to appear, load the model and connect; that the "
+                + "coordinator has to answer a worker."),
     ]
 
     public static func specification(of name: String) -> OptionSpecification? {
