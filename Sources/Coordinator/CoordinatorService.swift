@@ -5,9 +5,11 @@ internal import Protocol
 /// The coordinator's shell: one ROUTER socket, one loop, and the core that decides.
 public final class CoordinatorService {
     static let timerEvery = Interval.milliseconds(100)
+    private static let securityDomain = "control"
 
     private let loop = EventLoop()
     private let context = ZeroMQContext()
+    private let authenticator: LinkAuthenticator?
     private let socket: ZeroMQSocket
     private let logger: Logger
     private let notifier = ServiceNotifier()
@@ -32,7 +34,15 @@ public final class CoordinatorService {
         core = CoordinatorCore(settings, at: MonotonicClock.now())
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
-        socket = try ZeroMQSocket(.router, context: context, limits: limits)
+        let security = try LinkSecurity(
+            options, role: .coordinator, peers: [.worker, .gateway, .operator],
+            addresses: ["data-parallel-address"])
+        authenticator = try security.authenticator(
+            [Self.securityDomain: [.worker, .gateway, .operator]], context: context, loop: loop,
+            logger: logger)
+        socket = try ZeroMQSocket(
+            .router, context: context, limits: limits,
+            security: security.server(domain: Self.securityDomain))
         let port = options.requiredInteger("data-parallel-rpc-port")
         let address = options.requiredText("data-parallel-address")
         let host = address.contains(":") && !address.hasPrefix("[") ? "[\(address)]" : address

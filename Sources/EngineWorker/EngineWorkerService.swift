@@ -12,6 +12,7 @@ public final class EngineWorkerService {
     /// What the link thread finds waiting in general.
     static let eventsReserved = 1024
     static let sweepEvery = Interval.milliseconds(500)
+    private static let securityDomain = "requests"
 
     let loop = EventLoop()
     let logger: Logger
@@ -25,6 +26,8 @@ public final class EngineWorkerService {
     private let options: Options
     private let requests: ZeroMQSocket
     private let endpoint: String
+    private let security: LinkSecurity
+    private let authenticator: LinkAuthenticator?
     private var control: ControlLink?
     private var engine: NamedThread?
 
@@ -55,7 +58,14 @@ public final class EngineWorkerService {
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.gatewayMessageBytesMax)
         taken.reserveCapacity(Self.eventsReserved)
-        requests = try ZeroMQSocket(.router, context: context, limits: limits)
+        security = try LinkSecurity(
+            options, role: .worker, peers: [.coordinator, .gateway],
+            addresses: ["worker-address", "data-parallel-address"])
+        authenticator = try security.authenticator(
+            [Self.securityDomain: [.gateway]], context: context, loop: loop, logger: logger)
+        requests = try ZeroMQSocket(
+            .router, context: context, limits: limits,
+            security: security.server(domain: Self.securityDomain))
         endpoint = try requests.bind(
             "tcp://\(Self.bracketed(options.requiredText("worker-address"))):*")
     }
@@ -101,6 +111,7 @@ public final class EngineWorkerService {
             hello: DaemonProcess.hello(.worker, options),
             incarnation: incarnation,
             patience: .seconds(options.requiredInteger("ready-timeout")),
+            security: security,
             context: context,
             loop: loop,
             logger: logger

@@ -37,12 +37,16 @@ public final class GatewayService {
     var seedCounter: UInt64 = 0
     private var drainDeadline: Instant?
     private var exitCode: Int32 = 0
+    private let security: LinkSecurity
     private var announced = false
 
     public init(options: Options, logger: Logger) throws {
         self.options = options
         self.logger = logger
         keys = APIKeys(options.list("api-key"))
+        security = try LinkSecurity(
+            options, role: .gateway, peers: [.coordinator, .worker],
+            addresses: ["data-parallel-address"])
         let host = options.requiredText("host")
         let port = options.requiredInteger("port")
         var listeners = ServiceNotifier.inheritedListeners()
@@ -78,13 +82,15 @@ public final class GatewayService {
     public func run() -> Int32 {
         loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in self?.drain() }
         links = LeaderLinks(
-            context: context, loop: loop, logger: logger, incarnation: incarnation
+            context: context, loop: loop, logger: logger, incarnation: incarnation,
+            security: security
         ) { [weak self] event in self?.onLeader(event) }
         do throws(TransportError) {
             let control = try ControlLink(
                 endpoint: DaemonProcess.coordinatorEndpoint(options),
                 hello: DaemonProcess.hello(.gateway, options),
                 incarnation: incarnation,
+                security: security,
                 context: context,
                 loop: loop,
                 logger: logger

@@ -46,6 +46,7 @@ final class LeaderLinks {
     private let loop: EventLoop
     private let logger: Logger
     private let incarnation: Incarnation
+    private let security: LinkSecurity
     private let onEvent: (Event) -> Void
     private var links: [Link] = []
     private var linkCount: UInt64 = 0
@@ -55,12 +56,14 @@ final class LeaderLinks {
         loop: EventLoop,
         logger: Logger,
         incarnation: Incarnation,
+        security: LinkSecurity = .plaintext,
         onEvent: @escaping (Event) -> Void
     ) {
         self.context = context
         self.loop = loop
         self.logger = logger
         self.incarnation = incarnation
+        self.security = security
         self.onEvent = onEvent
         loop.scheduleRepeating(every: Self.openEvery) { [weak self] in
             self?.replaceSilent()
@@ -86,7 +89,8 @@ final class LeaderLinks {
         limits.reconnectMilliseconds = SocketLimits.neverReconnect
         do throws(TransportError) {
             let socket = try ZeroMQSocket(
-                .dealer(identity: [UInt8(2)] + identity), context: context, limits: limits)
+                .dealer(identity: [UInt8(2)] + identity), context: context, limits: limits,
+                security: security.client(of: .worker))
             try socket.connect(endpoint)
             let link = Link(rank: rank, view: view, endpoint: endpoint, socket: socket)
             socket.attach(to: loop) { [weak self, weak link] _, frame in

@@ -19,6 +19,8 @@ final class TwoNodeCell {
     }
 
     let shape: Shape
+    /// All links are encrypted: they leave their hosts.
+    let keys: String
 
     /// Starts the coordinator on node a alone.
     init(
@@ -26,6 +28,7 @@ final class TwoNodeCell {
     ) throws {
         self.network = network
         self.shape = shape
+        keys = try Self.makeKeys()
         http = HTTPClient(port: Self.httpPort, node: network.a)
         coordinator = try RunningDaemon(
             "coordinator", "phalanx-coordinator",
@@ -36,12 +39,26 @@ final class TwoNodeCell {
                 "--max-num-batched-tokens", "4096", "--trust-remote-code",
                 "--no-enable-prefix-caching",
                 // Both nodes have one kernel, which would be one host for `auto`.
-                "--collectives", "ucx", "--data-parallel-address", network.a.address,
+                "--collectives", "ucx", "--keys", keys, "--data-parallel-address",
+                network.a.address,
                 "--data-parallel-rpc-port", Self.rpcPort,
             ] + options, on: network.a)
         guard coordinator.value(of: "endpoint") != nil else {
             throw CellError(description: "no coordinator:\n\(coordinator.log)")
         }
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: keys) }
+
+    private static func makeKeys() throws -> String {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+            "phalanx-keys-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+        ).path
+        let maker = try RunningDaemon("keys", "phalanxctl", ["keys", folder])
+        guard maker.exitCode(within: 30) == 0 else {
+            throw CellError(description: "no keys:\n\(maker.log)")
+        }
+        return folder
     }
 
     /// The workers of a node, with the first DP rank that the operator gives it.
@@ -64,7 +81,7 @@ final class TwoNodeCell {
                 [
                     "--data-parallel-address", network.a.address, "--data-parallel-rpc-port",
                     Self.rpcPort, "--device-index", "\(device)", "--node-name", node.name,
-                    "--worker-address", node.address, "--worker-threads", "1",
+                    "--worker-address", node.address, "--worker-threads", "1", "--keys", keys,
                 ]
                     + (options.contains("--collectives-device")
                         ? [] : ["--collectives-device", NodeNetwork.device]) + options,
@@ -76,7 +93,8 @@ final class TwoNodeCell {
             "gateway", "phalanx-gateway",
             [
                 "--data-parallel-address", network.a.address, "--data-parallel-rpc-port",
-                Self.rpcPort, "--node-name", network.a.name, "--host", "0.0.0.0", "--port",
+                Self.rpcPort, "--keys", keys, "--node-name", network.a.name, "--host", "0.0.0.0",
+                "--port",
                 "\(Self.httpPort)",
             ], on: network.a)
     }

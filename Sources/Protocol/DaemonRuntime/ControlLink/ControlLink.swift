@@ -52,6 +52,7 @@ public final class ControlLink {
         hello: Hello,
         incarnation: Incarnation,
         patience: Interval? = nil,
+        security: LinkSecurity = .plaintext,
         context: ZeroMQContext,
         loop: EventLoop,
         logger: Logger,
@@ -62,7 +63,9 @@ public final class ControlLink {
         let identity =
             [UInt8(truncatingIfNeeded: hello.role.rawValue)]
             + (0..<8).map { UInt8(truncatingIfNeeded: incarnation.rawValue >> (8 * (7 - $0))) }
-        socket = try ZeroMQSocket(.dealer(identity: identity), context: context, limits: limits)
+        socket = try ZeroMQSocket(
+            .dealer(identity: identity), context: context, limits: limits,
+            security: security.client(of: .coordinator))
         self.loop = loop
         self.logger = logger
         self.endpoint = endpoint

@@ -5,6 +5,9 @@ public import Protocol
 public enum DaemonProcess {
     public static let version = "0.1.0"
 
+    /// 4.3.3 closes CVE-2020-15166 and the heap overflows of CURVE and of its predecessors' peers.
+    static let zeroMQVersionMin = 40_303
+
     /// Exit code of a refused command line or configuration file (`EX_USAGE`).
     public static let usageExitCode: Int32 = 64
 
@@ -19,6 +22,13 @@ public enum DaemonProcess {
         if arguments.contains("--version") {
             print("\(daemon.rawValue) \(version)")
             exit(0)
+        }
+        guard ZeroMQContext.version >= zeroMQVersionMin else {
+            let error =
+                "libzmq \(ZeroMQContext.version) has known holes before authentication: install "
+                + "4.3.3 or later"
+            Logger(daemon: daemon.rawValue).error(error)
+            exit(1)
         }
         do throws(OptionError) {
             let options = try Options(daemon: daemon, arguments: arguments)

@@ -109,6 +109,14 @@ public enum OptionTable {
             "data-parallel-rpc-port", .integer(0...65_535), everyone, default: "13389",
             help: "Port of the coordinator; 0 lets the system pick one (coordinator only)."),
         .init(
+            "keys", .text, everyone,
+            help: "Folder with the keys of links, as phalanxctl keys makes it: links are encrypted "
+                + "and authenticated."),
+        .init(
+            "plaintext-links", .flag, everyone, default: "false",
+            help: "Links that leave the host need no keys; only for networks that nobody else "
+                + "reaches."),
+        .init(
             "host", .text, .node([.gateway]), default: "127.0.0.1",
             help: "Address on which HTTP is served."),
         .init(

@@ -16,7 +16,7 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
 /// Owner of libzmq's I/O thread; one a process. `zmq_ctx_new(3)` is thread-safe, so it may cross
 /// threads; sockets may not.
 public final class ZeroMQContext: @unchecked Sendable {
-    fileprivate let raw: UnsafeMutableRawPointer
+    let raw: UnsafeMutableRawPointer
 
     public init() {
         guard let raw = zmq_ctx_new() else { preconditionFailure("zmq_ctx_new: \(zmq_errno())") }
@@ -78,11 +78,18 @@ public final class ZeroMQSocket {
     private let limits: SocketLimits
     private var attachment: (loop: EventLoop, drain: UInt64)?
 
+    private let security: SocketSecurity
+    /// Messages of peers whose identity is that of another role than their key.
+    public private(set) var foreignMessages: UInt64 = 0
     /// Messages that were not (identity,) payload in one frame.
     public private(set) var malformedMessages: UInt64 = 0
 
-    public init(_ kind: Kind, context: ZeroMQContext, limits: SocketLimits) throws(TransportError) {
+    public init(
+        _ kind: Kind, context: ZeroMQContext, limits: SocketLimits,
+        security: SocketSecurity = .plaintext
+    ) throws(TransportError) {
         self.context = context
+        self.security = security
         self.limits = limits
         switch kind {
         case .router: isRouter = true
@@ -106,6 +113,7 @@ public final class ZeroMQSocket {
         guard zmq_setsockopt(raw, ZMQ_MAXMSGSIZE, &bytesMax, MemoryLayout<Int64>.size) == 0 else {
             throw .last("zmq_setsockopt")
         }
+        try security.apply(to: raw)
         switch kind {
         case .router:
             try set(ZMQ_ROUTER_MANDATORY, 1)
@@ -251,7 +259,13 @@ public final class ZeroMQSocket {
                 start: zmq_msg_data(&message), count: zmq_msg_size(&message))
             if isRouter && frames == 1 { identity = Array(bytes) }
             if more { continue }
-            if frames == expected { handler(identity, bytes) } else { malformedMessages += 1 }
+            if frames != expected {
+                malformedMessages += 1
+            } else if isRouter, !security.agrees(identity, with: &message) {
+                foreignMessages += 1
+            } else {
+                handler(identity, bytes)
+            }
             return true
         }
     }

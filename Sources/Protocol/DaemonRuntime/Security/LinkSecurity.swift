@@ -1,0 +1,61 @@
+internal import Protocol
+
+/// How the links of a process are protected: by the keys of `--keys`, or not at all. Links that
+/// leave the host without keys are an explicit choice (`--plaintext-links`).
+public enum LinkSecurity: Hashable, Sendable {
+    case plaintext
+    case keys(KeyRing)
+
+    /// - Parameters:
+    ///   - peers: the roles that this one talks to.
+    ///   - addresses: option names whose values are addresses of links.
+    public init(
+        _ options: Options, role: KeyRole, peers: [KeyRole], addresses: [String]
+    ) throws(KeyError) {
+        if let folder = options.text("keys") {
+            self = .keys(try KeyRing(folder: folder, role: role, peers: peers))
+            return
+        }
+        let outside = addresses.first { !Self.isLoopback(options.text($0) ?? "127.0.0.1") }
+        if let outside, !options.flag("plaintext-links") {
+            throw KeyError(
+                description: "--\(outside) \(options.text(outside) ?? ""): links leave this host, "
+                    + "and there are no keys: make some with `phalanxctl keys DIR` and give --keys "
+                    + "DIR to every daemon, or say --plaintext-links on a network that nobody else "
+                    + "reaches")
+        }
+        self = .plaintext
+    }
+
+    static func isLoopback(_ address: String) -> Bool {
+        address.hasPrefix("127.") || ["localhost", "::1", "[::1]"].contains(address)
+    }
+
+    /// Of a socket that connects to a server of that role.
+    public func client(of server: KeyRole) -> SocketSecurity {
+        switch self {
+        case .plaintext: .plaintext
+        case .keys(let ring): .client(ring, server: server)
+        }
+    }
+
+    /// Of a socket that binds, under a domain that the authenticator knows.
+    public func server(domain: String) -> SocketSecurity {
+        switch self {
+        case .plaintext: .plaintext
+        case .keys(let ring): .server(ring, domain: domain)
+        }
+    }
+
+    /// What must live as long as the server sockets; nil without keys.
+    public func authenticator(
+        _ roles: [String: [KeyRole]], context: ZeroMQContext, loop: EventLoop, logger: Logger
+    ) throws(TransportError) -> LinkAuthenticator? {
+        switch self {
+        case .plaintext: nil
+        case .keys(let ring):
+            try LinkAuthenticator(
+                ring: ring, roles: roles, context: context, loop: loop, logger: logger)
+        }
+    }
+}

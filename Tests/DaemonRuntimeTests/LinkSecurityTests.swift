@@ -1,0 +1,200 @@
+import Foundation
+import Protocol
+import Testing
+
+@testable import DaemonRuntime
+
+/// Who may talk to a socket, with real sockets and real keys.
+@Suite final class LinkSecurityTests {
+    let context = ZeroMQContext()
+    let loop = EventLoop()
+    let logger = Logger(daemon: "test", threshold: .error)
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+        "phalanx-keys-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+    ).path
+    var sockets: [ZeroMQSocket] = []
+    var received: [[UInt8]] = []
+
+    init() throws {
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        for role in KeyRole.allCases { try write(role, CurveKeyPair.generate()) }
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+    func write(_ role: KeyRole, _ pair: CurveKeyPair) throws {
+        try put("\(role.rawValue).secret", pair.secretKey + "\n", mode: 0o600)
+        try put("\(role.rawValue).public", "# the \(role)\n\(pair.publicKey)\n")
+    }
+
+    func put(_ name: String, _ text: String, mode: Int = 0o644) throws {
+        try text.write(toFile: "\(folder)/\(name)", atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes(
+            [.posixPermissions: mode], ofItemAtPath: "\(folder)/\(name)")
+    }
+
+    func ring(_ role: KeyRole, _ peers: [KeyRole]) throws -> KeyRing {
+        try KeyRing(folder: folder, role: role, peers: peers)
+    }
+
+    /// A server that lets workers and gateways in.
+    func server() throws -> (authenticator: LinkAuthenticator, endpoint: String) {
+        let ring = try ring(.coordinator, [.worker, .gateway])
+        let authenticator = try LinkAuthenticator(
+            ring: ring, roles: ["control": [.worker, .gateway]], context: context, loop: loop,
+            logger: logger)
+        let socket = try ZeroMQSocket(
+            .router, context: context, limits: SocketLimits(),
+            security: .server(ring, domain: "control"))
+        let endpoint = try socket.bind("tcp://127.0.0.1:*")
+        socket.attach(to: loop) { [unowned self] in
+            received.append(Array($1))
+            #expect(self.sockets[0].send([9], to: $0) == .sent)
+        }
+        sockets.append(socket)
+        return (authenticator, endpoint)
+    }
+
+    /// What comes back to a client that says something; nil when nothing does.
+    func answer(
+        to identity: [UInt8], _ security: SocketSecurity, _ endpoint: String,
+        within milliseconds: Int = 3000
+    ) throws -> [UInt8]? {
+        let socket = try ZeroMQSocket(
+            .dealer(identity: identity), context: context, limits: SocketLimits(),
+            security: security)
+        try socket.connect(endpoint)
+        var answer: [UInt8]?
+        socket.attach(to: loop) { answer = Array($1) }
+        defer { socket.detach() }
+        #expect(socket.send([identity[0], 7]) == .sent)
+        _ = loop.run(until: MonotonicClock.now() + .milliseconds(milliseconds)) { answer != nil }
+        return answer
+    }
+
+    @Test func peersWithTheirKeysAreHeard() throws {
+        let (authenticator, endpoint) = try server()
+        let worker = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        let gateway = SocketSecurity.client(
+            try ring(.gateway, [.coordinator]), server: .coordinator)
+        #expect(try answer(to: [1, 5], worker, endpoint) == [9])
+        #expect(try answer(to: [2, 5], gateway, endpoint) == [9])
+        #expect(received == [[1, 7], [2, 7]])
+        #expect(authenticator.refusals == 0)
+    }
+
+    @Test func foreignKeysAreRefusedAndCounted() throws {
+        let (authenticator, endpoint) = try server()
+        let serverRing = try ring(.worker, [.coordinator])
+        // A stranger who knows the server's public key, and an operator whom this socket does not
+        // expect.
+        try write(.worker, CurveKeyPair.generate())
+        let stranger = try ring(.worker, [.coordinator])
+        #expect(serverRing != stranger)
+        let security = SocketSecurity.client(stranger, server: .coordinator)
+        #expect(try answer(to: [1, 5], security, endpoint, within: 500) == nil)
+        #expect(authenticator.refusals >= 1)
+        let known = authenticator.refusals
+        let other = SocketSecurity.client(
+            try ring(.operator, [.coordinator]), server: .coordinator)
+        #expect(try answer(to: [3, 5], other, endpoint, within: 500) == nil)
+        #expect(authenticator.refusals > known)
+        #expect(received.isEmpty)
+    }
+
+    @Test func plaintextAndKeysDoNotMix() throws {
+        let (_, endpoint) = try server()
+        #expect(try answer(to: [1, 5], .plaintext, endpoint, within: 500) == nil)
+        let plain = try ZeroMQSocket(.router, context: context, limits: SocketLimits())
+        let plainEndpoint = try plain.bind("tcp://127.0.0.1:*")
+        plain.attach(to: loop) { [unowned self] in received.append(Array($1)) }
+        sockets.append(plain)
+        let security = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        #expect(try answer(to: [1, 6], security, plainEndpoint, within: 500) == nil)
+        #expect(received.isEmpty)
+    }
+
+    /// A client that has a coordinator's address from somewhere talks to no other server.
+    @Test func aServerWithAnotherKeyIsNotTalkedTo() throws {
+        let (_, endpoint) = try server()
+        try write(.coordinator, CurveKeyPair.generate())
+        let security = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        #expect(try answer(to: [1, 5], security, endpoint, within: 500) == nil)
+        #expect(received.isEmpty)
+    }
+
+    @Test func aRoleCannotPassForAnother() throws {
+        let (_, endpoint) = try server()
+        let gateway = SocketSecurity.client(
+            try ring(.gateway, [.coordinator]), server: .coordinator)
+        let impostor = try ZeroMQSocket(
+            .dealer(identity: [1, 5]), context: context, limits: SocketLimits(), security: gateway)
+        try impostor.connect(endpoint)
+        #expect(impostor.send([7]) == .sent)
+        let isCounted = loop.run(until: MonotonicClock.now() + .seconds(30)) { [unowned self] in
+            sockets[0].foreignMessages == 1
+        }
+        #expect(isCounted && received.isEmpty)
+    }
+
+    /// Keys are changed by adding the new one first.
+    @Test func everyKeyOfARoleIsAccepted() throws {
+        let (old, new) = (CurveKeyPair.generate(), CurveKeyPair.generate())
+        try put(
+            "worker.public",
+            "\(new.publicKey)\n\n# until the last worker is new\n\(old.publicKey)\n")
+        let (authenticator, endpoint) = try server()
+        for (number, pair) in [old, new].enumerated() {
+            try put("worker.secret", pair.secretKey, mode: 0o600)
+            let security = SocketSecurity.client(
+                try ring(.worker, [.coordinator]), server: .coordinator)
+            #expect(try answer(to: [1, UInt8(number)], security, endpoint) == [9])
+        }
+        #expect(authenticator.refusals == 0)
+    }
+
+    @Test func whatIsWrongWithAFolderIsSaid() throws {
+        func message(_ role: KeyRole = .worker, _ peers: [KeyRole] = [.coordinator]) -> String {
+            do {
+                _ = try ring(role, peers)
+                return ""
+            } catch { return "\(error)" }
+        }
+        #expect(message() == "")
+        try put("worker.secret", CurveKeyPair.generate().secretKey, mode: 0o640)
+        #expect(message().contains("worker.secret can be read by others"))
+        try put("worker.secret", "short", mode: 0o600)
+        #expect(message().contains("worker.secret does not hold keys"))
+        try put("worker.secret", String(repeating: "~", count: 40), mode: 0o600)
+        #expect(message().contains("worker.secret does not hold keys"))
+        try write(.worker, CurveKeyPair.generate())
+        try put("coordinator.public", "# nothing\n")
+        #expect(message().contains("coordinator.public does not hold keys"))
+        try FileManager.default.removeItem(atPath: folder + "/coordinator.public")
+        #expect(message().contains("coordinator.public is missing"))
+        try FileManager.default.removeItem(atPath: folder + "/worker.secret")
+        #expect(message().contains("worker.secret is missing"))
+    }
+
+    @Test(arguments: [
+        (["--data-parallel-address", "10.0.0.1"], "links leave this host"),
+        (["--data-parallel-address", "10.0.0.1", "--plaintext-links"], ""),
+        (["--data-parallel-address", "127.0.0.9"], ""),
+        (["--data-parallel-address", "localhost"], ""),
+        (["--keys", "/nonexistent"], "/nonexistent/coordinator.secret is missing"),
+    ])
+    func linksThatLeaveTheHostNeedKeysOrAChoice(arguments: [String], problem: String) throws {
+        let options = try Options(daemon: .coordinator, arguments: ["model"] + arguments)
+        do {
+            let security = try LinkSecurity(
+                options, role: .coordinator, peers: [.worker],
+                addresses: ["data-parallel-address"])
+            #expect(security == .plaintext && problem.isEmpty)
+        } catch {
+            #expect(!problem.isEmpty && "\(error)".contains(problem), "\(error)")
+        }
+    }
+}
