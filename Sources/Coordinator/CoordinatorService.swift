@@ -54,6 +54,7 @@ public final class CoordinatorService {
             loop.scheduleRepeating(every: interval) { [notifier] in notifier.watchdog() }
         }
         logger.notice("listening", ["endpoint": endpoint])
+        notifier.endpoint(endpoint)
         // Workers are ordered after the coordinator and only need its socket.
         notifier.ready()
         loop.run()
