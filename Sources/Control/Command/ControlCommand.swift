@@ -1,11 +1,13 @@
 /// The commands of `phalanxctl`. A new one is a case here, and a file of its own with a type whose
 /// `run` the switch below calls.
 public enum ControlCommand: String, CaseIterable, Sendable {
+    case plan
     case help
 
     /// What `--help` says of it: its arguments, and one line.
     var synopsis: (arguments: String, summary: String) {
         switch self {
+        case .plan: PlanCommand.synopsis
         case .help: HelpCommand.synopsis
         }
     }
@@ -13,12 +15,14 @@ public enum ControlCommand: String, CaseIterable, Sendable {
     /// The page of `phalanxctl help COMMAND`.
     var page: String {
         switch self {
+        case .plan: PlanCommand.page
         case .help: HelpCommand.page
         }
     }
 
     func run(_ arguments: [String], _ output: ControlOutput) throws(ControlError) -> ControlExit {
         switch self {
+        case .plan: try PlanCommand.run(arguments, output)
         case .help: try HelpCommand.run(arguments, output)
         }
     }

@@ -14,7 +14,7 @@ public struct NodeEntry: Hashable, Sendable {
     let given: [Options.Given]
 
     /// Whether a host that calls itself `host` is this node: its full name, or its first label.
-    func isHost(_ host: String) -> Bool {
+    public func isHost(_ host: String) -> Bool {
         name == host || name == host.prefix { $0 != "." }
     }
 

@@ -164,7 +164,7 @@ public enum OptionTable {
     static let launcher: [OptionSpecification] = [
         .init(
             "headless", .flag, .launcher, default: "false",
-            help: "No gateway and no coordinator on this node: only workers.")
+            help: "No gateway on this node; on a command line no coordinator either.")
     ]
 
     public static func specification(of name: String) -> OptionSpecification? {

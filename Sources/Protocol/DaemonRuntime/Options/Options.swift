@@ -135,6 +135,23 @@ public struct Options: Sendable {
         values[name]?.last ?? specification(name).defaultValue
     }
 
+    /// Whether command line or file gave it.
+    public func isGiven(_ name: String) -> Bool { values[name] != nil }
+
+    /// What the command line gave, in its order; lists several times.
+    public var commandLine: [(name: String, value: String)] { flags.map { ($0.name, $0.value) } }
+
+    /// Every value that this daemon runs with, given or not, but for where it was read.
+    public var all: [String: [String]] {
+        var all: [String: [String]] = [:]
+        for specification in OptionTable.all where specification.name != "config" {
+            if let daemon, !specification.belongs(to: daemon) { continue }
+            all[specification.name] =
+                values[specification.name] ?? specification.defaultValue.map { [$0] }
+        }
+        return all
+    }
+
     public func list(_ name: String) -> [String] { values[name] ?? [] }
 
     public func integer(_ name: String) -> Int? { text(name).flatMap(Int.init) }
