@@ -40,6 +40,45 @@ import Testing
             ])
     }
 
+    static func coordinator(_ name: String, port: String, node: String? = nil)
+        -> PlanDifference
+        .Daemon
+    {
+        var options = [
+            "data-parallel-address": ["127.0.0.1"], "data-parallel-rpc-port": [port],
+        ]
+        options["node-name"] = node.map { [$0] }
+        return PlanDifference.Daemon(name: name, role: .coordinator, options: options)
+    }
+
+    @Test func anotherDeploymentIsNoDifference() {
+        let running = [
+            Self.coordinator("process 7", port: "2"),
+            Self.coordinator("process 8", port: "1", node: "b"),
+            Self.coordinator("process 9", port: "1"),
+        ]
+        let difference = PlanDifference(
+            planned: [Self.coordinator("coordinator", port: "1")], running: running)
+        #expect(difference.lines.isEmpty)
+        #expect(difference.others.count == 2)
+        #expect(difference.others[0].contains("process 7 is a phalanx-coordinator"))
+        #expect(difference.others[0].contains("port 2"))
+    }
+
+    @Test func aSecondDaemonOfOneDeploymentIsExtra() {
+        let running = ["process 8", "process 9"].map { Self.coordinator($0, port: "1") }
+        let difference = PlanDifference(
+            planned: [Self.coordinator("coordinator", port: "1")], running: running)
+        #expect(difference.lines == ["extra: process 9 is a phalanx-coordinator of no plan"])
+    }
+
+    @Test func aPortThatIsPickedAtStartFitsAny() {
+        let difference = PlanDifference(
+            planned: [Self.coordinator("coordinator", port: "0")],
+            running: [Self.coordinator("process 8", port: "4")])
+        #expect(difference.lines.isEmpty && difference.others.isEmpty)
+    }
+
     @Test func keysAreNotShown() {
         let lines = PlanDifference(
             planned: [Self.gateway("gateway", keys: ["secret"])],

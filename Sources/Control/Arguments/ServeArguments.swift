@@ -44,13 +44,15 @@ private struct Translation {
     }
 
     mutating func run() throws(ControlError) {
-        if let first = arguments.first, !first.hasPrefix("-") {
-            translated.append(first)
-            index = 1
-        }
+        var hasModel = false
         while index < arguments.count {
             let argument = arguments[index]
             index += 1
+            if !argument.hasPrefix("-"), !hasModel {
+                translated.insert(argument, at: 0)
+                hasModel = true
+                continue
+            }
             let parts = argument.split(
                 separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let value = parts.count == 2 ? String(parts[1]) : nil

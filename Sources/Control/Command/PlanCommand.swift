@@ -82,7 +82,7 @@ enum PlanCommand {
         }
         let difference = PlanDifference(
             planned: planned, running: RunningDaemons.find(host: host.name))
-        for line in difference.lines { output.write(line + "\n") }
+        for line in difference.lines + difference.others { output.write(line + "\n") }
         if !difference.lines.isEmpty { return .finding }
         output.write("node \(node.name) runs as planned: \(node.processes.count) processes\n")
         return .success

@@ -1,5 +1,6 @@
 /// What a plan's node has and what runs there, compared: processes that are missing, that nobody
-/// planned, and that run with other options.
+/// planned, and that run with other options. A daemon of another coordinator, or of another node's
+/// name, belongs to another deployment on this host and is no difference.
 struct PlanDifference: Hashable, Sendable {
     /// A daemon, planned or running, as its options.
     struct Daemon: Hashable, Sendable {
@@ -13,13 +14,20 @@ struct PlanDifference: Hashable, Sendable {
 
     /// One line each.
     let lines: [String]
+    /// Daemons of other deployments, one line each.
+    let others: [String]
+
+    private static let address = "data-parallel-address"
+    private static let port = "data-parallel-rpc-port"
+    /// The coordinator picks its port at start.
+    private static let anyPort = ["0"]
 
     init(planned: [Daemon], running: [Daemon]) {
         var left = running
-        var lines: [String] = []
+        var (lines, others): ([String], [String]) = ([], [])
         for daemon in planned {
             let candidates = left.indices.filter { Self.areOnePlace(daemon, left[$0]) }
-            // Of several cells on a host, the one that is meant differs least.
+            // Of several cells that can be meant, the one that differs least.
             let best = candidates.min {
                 let (first, second) = (
                     Self.changes(daemon, left[$0]), Self.changes(daemon, left[$1])
@@ -39,15 +47,34 @@ struct PlanDifference: Hashable, Sendable {
             }
         }
         for daemon in left {
-            lines.append("extra: \(daemon.name) is a \(daemon.role.rawValue) of no plan")
+            let isOurs = planned.contains {
+                $0.options[Self.port] != Self.anyPort && Self.areOneDeployment($0, daemon)
+            }
+            if isOurs || daemon.problem != nil {
+                lines.append("extra: \(daemon.name) is a \(daemon.role.rawValue) of no plan")
+            } else {
+                others.append(
+                    "another deployment: \(daemon.name) is a \(daemon.role.rawValue), coordinator "
+                        + "at \(Self.text(daemon.options[Self.address])) port "
+                        + Self.text(daemon.options[Self.port]))
+            }
         }
         self.lines = lines
+        self.others = others
     }
 
     private static func areOnePlace(_ planned: Daemon, _ running: Daemon) -> Bool {
         guard planned.role == running.role else { return false }
-        guard planned.role == .worker, running.problem == nil else { return true }
-        return planned.options["device-index"] == running.options["device-index"]
+        if running.problem != nil { return true }
+        guard areOneDeployment(planned, running) else { return false }
+        return planned.role != .worker
+            || planned.options["device-index"] == running.options["device-index"]
+    }
+
+    private static func areOneDeployment(_ planned: Daemon, _ running: Daemon) -> Bool {
+        let (wanted, found) = (planned.options, running.options)
+        return wanted[address] == found[address] && wanted["node-name"] == found["node-name"]
+            && (wanted[port] == anyPort || wanted[port] == found[port])
     }
 
     private static func changes(_ planned: Daemon, _ running: Daemon) -> [String] {
@@ -55,7 +82,7 @@ struct PlanDifference: Hashable, Sendable {
         let names = Set(planned.options.keys).union(running.options.keys).sorted()
         return names.compactMap { name in
             let (wanted, found) = (planned.options[name], running.options[name])
-            if wanted == found { return nil }
+            if wanted == found || (name == port && wanted == anyPort) { return nil }
             if name == "api-key" { return "another api-key" }
             return "\(name) \(text(found)), planned \(text(wanted))"
         }

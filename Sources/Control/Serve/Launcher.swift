@@ -78,7 +78,9 @@ final class Launcher {
         let workers = node.processes.count { $0.role == .worker }
         let others = node.processes.filter { $0.role != .worker }.map(\.name)
         screen.line(
-            "starting   " + (["\(workers) workers"] + others).joined(separator: ", ")
+            "starting   "
+                + ([workers == 1 ? "1 worker" : "\(workers) workers"] + others).joined(
+                    separator: ", ")
                 + " on node \(node.name)")
         perform { $0.onBegin(at: $1) }
         loop.run()

@@ -18,10 +18,14 @@ final class RunningLauncher: @unchecked Sendable {
         try self.init(command: ["python3", script], settings, folder: folder)
     }
 
-    /// `phalanxctl serve`.
-    convenience init(serve arguments: [String]) throws {
+    /// `phalanxctl`, with its command first.
+    convenience init(control arguments: [String]) throws {
         let program = RunningDaemon.binaries.appendingPathComponent("phalanxctl").path
-        try self.init(command: [program, "serve"] + arguments)
+        try self.init(command: [program] + arguments)
+    }
+
+    convenience init(serve arguments: [String]) throws {
+        try self.init(control: ["serve"] + arguments)
     }
 
     private init(
