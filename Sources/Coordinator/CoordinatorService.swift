@@ -28,6 +28,8 @@ public final class CoordinatorService {
             lease: .milliseconds(options.requiredInteger("lease")),
             readyTimeout: .seconds(options.requiredInteger("ready-timeout")))
         try DeploymentRules.check(options)
+        let additional = try AdditionalConfiguration(options.requiredText("additional-config"))
+        for note in additional.notes { logger.notice("--additional-config: \(note)") }
         core = CoordinatorCore(settings, at: MonotonicClock.now())
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)

@@ -150,6 +150,12 @@ struct DraftNode {
         ({ $0.nodes[1].start = 3 }, ["no node has DP rank 2", "without a gap"]),
         (
             {
+                $0.nodes[1].devices = []
+                $0.nodes[1].localSize = 0
+            }, ["file b", "nothing runs there", "give it devices"]
+        ),
+        (
+            {
                 $0.isWhole = false
                 $0.nodes[1].start = 3
             }, ["ranks 3 to 4", "data-parallel-size 4"]

@@ -4,7 +4,8 @@ enum PlanText {
         _ deployment: Deployment, _ nodes: [DeploymentPlan.Node], notes: [String]
     ) -> String {
         let (data, tensor) = (deployment.dataParallelSize, deployment.tensorParallelSize)
-        var text = "\(data) DP ranks x \(tensor) TP ranks = \(data * tensor) workers, coordinator "
+        let workers = data * tensor == 1 ? "1 worker" : "\(data * tensor) workers"
+        var text = "DP \(data) x TP \(tensor) = \(workers), coordinator "
         text += "at \(deployment.coordinatorAddress) port \(deployment.coordinatorPort)\n"
         for node in nodes {
             text += "\nnode \(node.name) (\(node.address))\n"

@@ -37,8 +37,9 @@ enum AscendEnvironment {
         return (nil, "known on node \"\(node.name)\" alone, or from `interface` of it")
     }
 
-    /// Each rank sends every row to as many experts of every other rank as a token can choose
-    /// there: two such buffers of 16-bit values, and 2 MiB of state each.
+    /// Of the fused dispatch on Atlas A2: each rank sends every row to as many experts of every
+    /// other rank as a token can choose there; two such buffers of 16-bit values, and 2 MiB of
+    /// state each.
     private static func buffer(_ deployment: Deployment) -> DeploymentPlan.Variable {
         let name = "HCCL_BUFFSIZE"
         let ranks = deployment.dataParallelSize * deployment.tensorParallelSize
@@ -54,6 +55,7 @@ enum AscendEnvironment {
         return DeploymentPlan.Variable(
             name: name, value: "\(mebibytes)",
             origin: "2 x (\(rows) rows x \(ranks) ranks x \(choices) experts x hidden size "
-                + "\(experts.hiddenSize) x 2 bytes + 2 MiB) in MiB, at least \(bufferMinimum)")
+                + "\(experts.hiddenSize) x 2 bytes + 2 MiB) in MiB (Atlas A2), at least "
+                + "\(bufferMinimum)")
     }
 }

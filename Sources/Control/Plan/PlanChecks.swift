@@ -61,7 +61,11 @@ struct PlanChecks {
     private mutating func checkSizes(of node: Deployment.Node) {
         let (devices, size) = (node.devices.count, deployment.tensorParallelSize)
         let place = "\(node.place): node \"\(node.name)\""
-        if !devices.isMultiple(of: size) {
+        if devices == 0 && !node.runsCoordinator && !node.runsGateway {
+            find(
+                place, "it has no devices, no gateway and no coordinator: nothing runs there",
+                "give it devices, or leave --headless out")
+        } else if !devices.isMultiple(of: size) {
             find(
                 place,
                 "\(devices) devices are no multiple of tensor-parallel-size \(size), and "

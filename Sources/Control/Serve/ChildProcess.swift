@@ -6,6 +6,8 @@ internal import Glibc
 final class ChildProcess {
     /// Of a line; the rest of a longer one is a line of its own.
     static let lineBytesMax = 16_384
+    /// In one turn of the loop; the rest waits for the next.
+    private static let readsPerTurnMax = 16
 
     let id: Int32
     private let log: Int32
@@ -31,7 +33,9 @@ final class ChildProcess {
         log = ends[0]
         self.loop = loop
         self.onLine = onLine
-        loop.watch(log, for: .readable) { [weak self] _ in self?.read() }
+        loop.watch(log, for: .readable) { [weak self] _ in
+            self?.read(atMost: Self.readsPerTurnMax)
+        }
     }
 
     deinit { closeLog() }
@@ -53,17 +57,18 @@ final class ChildProcess {
     func end() -> ProcessEnd? {
         var status: Int32 = 0
         guard waitpid(id, &status, WNOHANG) == id else { return nil }
-        // Its last words.
-        read()
+        // Its last words: no more than the pipe holds.
+        read(atMost: .max)
         closeLog()
         let signal = status & 0x7F
         return signal == 0 ? .code((status >> 8) & 0xFF) : .signal(signal)
     }
 
-    private func read() {
-        guard isOpen else { return }
+    private func read(atMost reads: Int) {
+        var left = reads
         var part = [UInt8](repeating: 0, count: 65_536)
-        while true {
+        while isOpen && left > 0 {
+            left -= 1
             let count = Glibc.read(log, &part, part.count)
             if count < 0 && errno == EINTR { continue }
             if count == 0 { closeLog() }

@@ -7,6 +7,7 @@ internal import Protocol
 /// lines, and hears from them by sd_notify(3), as a service manager does.
 final class Launcher {
     private static let messageBytesMax = 8192
+    private static let messagesPerTurnMax = 64
     /// Beyond `--shutdown-timeout`, for a process to end after its last request.
     private static let stopMargin = Interval.seconds(10)
 
@@ -163,7 +164,7 @@ final class Launcher {
 
     private func hear() {
         var text = [CChar](repeating: 0, count: Self.messageBytesMax)
-        while true {
+        for _ in 0..<Self.messagesPerTurnMax {
             var sender: Int32 = 0
             let count = cl_notify_receive(notifySocket, &text, text.count, &sender)
             if count < 0 { return }
