@@ -148,6 +148,23 @@ import Testing
         for part in parts { #expect(error.description.contains(part), "\(error)") }
     }
 
+    @Test func damageNeverCrashes() throws {
+        let text = Array(Self.file.utf8)
+        var refused = 0
+        for index in text.indices {
+            for byte in [0x0A, 0x2D, 0x5B] as [UInt8] {
+                var damaged = text
+                damaged[index] = byte
+                let result = try ConfigurationFileTests.parse(damaged)
+                if case .failure(let error) = result {
+                    refused += 1
+                    #expect(!error.description.isEmpty)
+                }
+            }
+        }
+        #expect(refused > 0)
+    }
+
     @Test func startRanksThatANodeGivesCountForTheNext() throws {
         let text = Self.file.replacing(
             "devices: 4\n", with: "devices: 4\n    data-parallel-start-rank: 1\n")
