@@ -149,10 +149,10 @@ import Testing
     }
 
     @Test func damageNeverCrashes() throws {
-        let text = Array(Self.file.utf8)
+        let text = Array((Self.node + "  port: 5\n").utf8)
         var refused = 0
         for index in text.indices {
-            for byte in [0x0A, 0x2D, 0x5B] as [UInt8] {
+            for byte in [0x0A, 0x2D, 0x3A, 0x5B, 0x7B, 0xFF] as [UInt8] {
                 var damaged = text
                 damaged[index] = byte
                 let result = try ConfigurationFileTests.parse(damaged)
