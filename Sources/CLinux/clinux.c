@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <netdb.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -13,9 +14,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -69,26 +73,52 @@ int cl_signalfd_read(int fd) {
 
 int cl_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
 
-int cl_listen_tcp(const char *address, uint16_t port, int backlog) {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } where;
-    socklen_t length;
-    memset(&where, 0, sizeof where);
-    if (inet_pton(AF_INET, address, &where.v4.sin_addr) == 1) {
-        where.v4.sin_family = AF_INET;
-        where.v4.sin_port = htons(port);
-        length = sizeof where.v4;
-    } else if (inet_pton(AF_INET6, address, &where.v6.sin6_addr) == 1) {
-        where.v6.sin6_family = AF_INET6;
-        where.v6.sin6_port = htons(port);
-        length = sizeof where.v6;
-    } else {
-        errno = EINVAL;
-        return -1;
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+// The length, or 0 with errno where `text` is no numeric address.
+static socklen_t parse_address(const char *text, uint16_t port, union address *where) {
+    memset(where, 0, sizeof *where);
+    if (inet_pton(AF_INET, text, &where->v4.sin_addr) == 1) {
+        where->v4.sin_family = AF_INET;
+        where->v4.sin_port = htons(port);
+        return sizeof where->v4;
     }
+    if (inet_pton(AF_INET6, text, &where->v6.sin6_addr) == 1) {
+        where->v6.sin6_family = AF_INET6;
+        where->v6.sin6_port = htons(port);
+        return sizeof where->v6;
+    }
+    errno = EINVAL;
+    return 0;
+}
+
+int cl_source_address(const char *destination, char *text, size_t size) {
+    union address where;
+    // A datagram socket that is connected has a route and sends nothing; any port will do.
+    socklen_t length = parse_address(destination, 9, &where);
+    if (length == 0) return -1;
+    int fd = socket(where.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    int failed = connect(fd, &where.any, length);
+    length = sizeof where;
+    if (!failed) failed = getsockname(fd, &where.any, &length);
+    int error = errno;
+    close(fd);
+    errno = error;
+    if (failed) return -1;
+    const void *bytes = where.any.sa_family == AF_INET ? (const void *)&where.v4.sin_addr
+                                                       : (const void *)&where.v6.sin6_addr;
+    return inet_ntop(where.any.sa_family, bytes, text, (socklen_t)size) ? 0 : -1;
+}
+
+int cl_listen_tcp(const char *address, uint16_t port, int backlog) {
+    union address where;
+    socklen_t length = parse_address(address, port, &where);
+    if (length == 0) return -1;
     int fd = socket(where.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;
     int one = 1;
@@ -173,6 +203,93 @@ int cl_source_toward(const char *host, uint16_t port, char *address, size_t addr
 int cl_set_nodelay(int fd) {
     int one = 1;
     return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+// In the child: becomes the program, or tells the parent by `failure` why it cannot.
+static void become(char *const *arguments, char *const *environment, int log, pid_t parent,
+                   int failure) {
+    sigset_t none;
+    sigemptyset(&none);
+    int nothing = open("/dev/null", O_RDONLY);
+    if (nothing >= 0 && dup2(nothing, STDIN_FILENO) >= 0 && dup2(log, STDOUT_FILENO) >= 0 &&
+        dup2(log, STDERR_FILENO) >= 0 && setsid() >= 0 &&
+        prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && sigprocmask(SIG_SETMASK, &none, NULL) == 0) {
+        // The parent may have died before the tie was made.
+        if (getppid() != parent) _exit(1);
+        close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+        execve(arguments[0], arguments, environment);
+    }
+    int error = errno;
+    ssize_t ignored = write(failure, &error, sizeof error);
+    (void)ignored;
+    _exit(127);
+}
+
+int cl_spawn(char *const *arguments, char *const *environment, int log) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) return -1;
+    pid_t parent = getpid();
+    pid_t child = fork();
+    if (child == 0) become(arguments, environment, log, parent, ends[1]);
+    int error = errno;
+    close(ends[1]);
+    ssize_t count = 0;
+    // The end of the pipe is a successful exec.
+    if (child > 0) {
+        do count = read(ends[0], &error, sizeof error);
+        while (count < 0 && errno == EINTR);
+    }
+    close(ends[0]);
+    if (child > 0 && count == 0) return child;
+    if (child > 0) waitpid(child, NULL, 0);
+    errno = error;
+    return -1;
+}
+
+int cl_log_pipe(int ends[2]) {
+    if (pipe2(ends, O_CLOEXEC) < 0) return -1;
+    return fcntl(ends[0], F_SETFL, O_NONBLOCK);
+}
+
+int cl_notify_socket(char *name, size_t size) {
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    struct sockaddr_un where = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof where;
+    int one = 1;
+    // A name of length zero is picked by the kernel: a zero byte and five digits.
+    if (bind(fd, (struct sockaddr *)&where, sizeof where.sun_family) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) < 0 ||
+        getsockname(fd, (struct sockaddr *)&where, &length) < 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    int count = (int)(length - offsetof(struct sockaddr_un, sun_path)) - 1;
+    snprintf(name, size, "@%.*s", count, where.sun_path + 1);
+    return fd;
+}
+
+int cl_notify_receive(int fd, char *text, size_t size, int *process) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    struct iovec part = {.iov_base = text, .iov_len = size - 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t count = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (count < 0) return -1;
+    text[count] = 0;
+    *process = 0;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
+        struct ucred who;
+        memcpy(&who, CMSG_DATA(header), sizeof who);
+        *process = who.pid;
+    }
+    return (int)count;
 }
 
 static int64_t nanoseconds(clockid_t clock) {

@@ -932,7 +932,7 @@ const ProtobufCMessageDescriptor phalanx__v1__configuration_difference__descript
   (ProtobufCMessageInit) phalanx__v1__configuration_difference__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__hello__field_descriptors[10] =
+static const ProtobufCFieldDescriptor phalanx__v1__hello__field_descriptors[11] =
 {
   {
     "role",
@@ -1054,10 +1054,23 @@ static const ProtobufCFieldDescriptor phalanx__v1__hello__field_descriptors[10] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "device_place",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Hello, device_place),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__hello__field_indices_by_name[] = {
   7,   /* field[7] = declared */
   2,   /* field[2] = device */
+  10,   /* field[10] = device_place */
   1,   /* field[1] = node */
   3,   /* field[3] = pid */
   6,   /* field[6] = protocol_max */
@@ -1070,7 +1083,7 @@ static const unsigned phalanx__v1__hello__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__hello__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 0, 11 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__hello__descriptor =
 {
@@ -1080,7 +1093,7 @@ const ProtobufCMessageDescriptor phalanx__v1__hello__descriptor =
   "Phalanx__V1__Hello",
   "phalanx.v1",
   sizeof(Phalanx__V1__Hello),
-  10,
+  11,
   phalanx__v1__hello__field_descriptors,
   phalanx__v1__hello__field_indices_by_name,
   1,  phalanx__v1__hello__number_ranges,

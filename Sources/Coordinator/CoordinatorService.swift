@@ -31,6 +31,8 @@ public final class CoordinatorService {
             lease: .milliseconds(options.requiredInteger("lease")),
             readyTimeout: .seconds(options.requiredInteger("ready-timeout")))
         try DeploymentRules.check(options)
+        let additional = try AdditionalConfiguration(options.requiredText("additional-config"))
+        for note in additional.notes { logger.notice("--additional-config: \(note)") }
         core = CoordinatorCore(settings, at: MonotonicClock.now())
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
@@ -65,6 +67,7 @@ public final class CoordinatorService {
             loop.scheduleRepeating(every: interval) { [notifier] in notifier.watchdog() }
         }
         logger.notice("listening", ["endpoint": endpoint])
+        notifier.endpoint(endpoint)
         // Workers are ordered after the coordinator and only need its socket.
         notifier.ready()
         loop.run()

@@ -63,7 +63,11 @@ public final class GatewayService {
         server = HTTPServer(
             loop: loop, listeners: listeners, limits: limits, tls: try Self.tls(options),
             handler: self)
-        logger.notice("listening", ["host": host, "port": cl_local_port(listeners[0])])
+        let bound = cl_local_port(listeners[0])
+        logger.notice("listening", ["host": host, "port": bound])
+        let scheme = options.text("ssl-certfile") == nil ? "http" : "https"
+        let name = host.contains(":") ? "[\(host)]" : host
+        notifier.endpoint("\(scheme)://\(name):\(bound)")
     }
 
     private static func tls(_ options: Options) throws -> TLSContext? {

@@ -35,7 +35,7 @@ import Testing
     ) -> Hello {
         var hello = Hello(
             role: .worker, node: node, device: device, pid: 1, softwareVersion: "0", declared: [])
-        hello.startRank = startRank
+        (hello.startRank, hello.devicePlace) = (startRank, device)
         return hello
     }
 

@@ -34,6 +34,8 @@ import Testing
             daemons == DaemonKind.allCases
                 ? "all"
                 : daemons.map { $0 == .worker ? "worker" : "\($0)" }.joined(separator: ", ")
+        case .launcher:
+            "phalanxctl"
         }
     }
 
@@ -43,7 +45,7 @@ import Testing
         switch option.scope {
         case .deployment:
             cells = ["`--\(option.name)`", value, values(of: option.kind), option.help]
-        case .node:
+        case .node, .launcher:
             cells = [
                 "`--\(option.name)`", daemons(of: option.scope), value, values(of: option.kind),
                 option.help,

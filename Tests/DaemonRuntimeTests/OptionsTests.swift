@@ -80,8 +80,22 @@ import Testing
         (["--additional-config", "{"], ["--additional-config", "is not JSON"]),
         (["--additional-config", "[]"], ["is not a JSON object"]),
         (
-            ["--additional-config", #"{"torchair_graph_config":{}}"#],
-            ["unknown key \"torchair_graph_config\"", "ascend_scheduler_config"]
+            ["--additional-config", #"{"torchair_graph_config":{"enable":true}}"#],
+            ["torchair_graph_config.enable", "did you mean \"enabled\"?"]
+        ),
+        (
+            ["--additional-config", #"{"torchair_graph_config":1}"#],
+            ["torchair_graph_config is not an object"]
+        ),
+        (
+            ["--data-parallel-rank", "1"],
+            ["is refused", "each gateway balances over all DP ranks"]
+        ),
+        (["--swap-space", "4"], ["vLLM without effect", "leave it out"]),
+        (["--headless"], ["no option of phalanx-gateway", "phalanxctl serve"]),
+        (
+            ["--additional-config", #"{"torchair_graph_confg":{}}"#],
+            ["unknown key \"torchair_graph_confg\"", "ascend_scheduler_config"]
         ),
         (
             ["--additional-config", #"{"ascend_scheduler_config":true}"#],

@@ -35,17 +35,19 @@ import Testing
     }
 
     @Test(arguments: [
-        (["MODEL": "/nonexistent"], "MODEL=/nonexistent: there is no such folder"),
-        (["MODEL": "Sources"], "MODEL=Sources: there is no config.json in this folder"),
-        (["BIN": "Sources"], "BIN=Sources: there is no phalanx-coordinator"),
-        (["ARGS": "--seed '3"], "ARGS=--seed '3: No closing quotation"),
-        (["TP": "65"], "65 is not in 1...64"),
-        (["PORT": "99999"], "99999 is not in 0...65535"),
+        (["MODEL": "/nonexistent"], "MODEL=/nonexistent: there is no such folder", 1),
+        (["MODEL": "Sources"], "MODEL=Sources: there is no config.json in this folder", 1),
+        (["BIN": "Sources"], "BIN=Sources: there is no phalanx-coordinator", 1),
+        (["ARGS": "--seed '3"], "ARGS=--seed '3: No closing quotation", 1),
+        (["TP": "65"], "65 is not in 1...64", 64),
+        (["PORT": "99999"], "99999 is not in 0...65535", 64),
     ])
-    func itSaysOnceWhatIsWrong(settings: [String: String], message: String) throws {
+    func itSaysOnceWhatIsWrong(
+        settings: [String: String], message: String, exitCode: Int32
+    ) throws {
         let launcher = try RunningLauncher(settings)
         defer { launcher.end() }
-        #expect(launcher.exitCode() == 1)
+        #expect(launcher.exitCode() == exitCode)
         #expect(launcher.output.components(separatedBy: message).count == 2, "\(launcher.output)")
         #expect(!launcher.output.contains("Traceback"), "\(launcher.output)")
     }

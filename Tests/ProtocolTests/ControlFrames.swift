@@ -32,11 +32,11 @@ enum ControlFrames {
                     var hello = Hello(
                         role: .worker, node: "b", device: 1, pid: 2, softwareVersion: "0",
                         declared: [])
-                    (hello.worker, hello.startRank) = (9, 2)
+                    (hello.worker, hello.startRank, hello.devicePlace) = (9, 2, 3)
                     return hello
                 }())),
-        hex: "0801118877665544332211180920810452140801120162180120022a0130300138014"
-            + "80a5003")
+        hex: "0801118877665544332211180920810452160801120162180120022a0130300138014"
+            + "80a50035803")
 
     static let config = GoldenFrame(
         name: "config",

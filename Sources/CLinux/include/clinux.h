@@ -44,6 +44,19 @@ int cl_set_nodelay(int fd);
 // is not known).
 int cl_source_toward(const char *host, uint16_t port, char *address, size_t address_bytes,
                      char *interface, size_t interface_bytes);
+// The numeric address from which packets to a numeric address leave, as text. Sends nothing.
+int cl_source_address(const char *destination, char *text, size_t size);
+
+// Starts a program (NULL-terminated lists; no search of PATH) in a session of its own, with nothing
+// to read, `log` as standard output and error, no other descriptor, no blocked signal, and SIGKILL
+// when the calling thread ends. The process number; -1 with the errno of what failed, exec too.
+int cl_spawn(char *const *arguments, char *const *environment, int log);
+// A pipe; both ends close-on-exec, the reading one non-blocking.
+int cl_log_pipe(int ends[2]);
+// Socket for sd_notify(3) at an address that the kernel picks; `name` as NOTIFY_SOCKET takes it.
+int cl_notify_socket(char *name, size_t size);
+// One message, ended by a 0, and the process that the kernel says sent it; -1 with errno.
+int cl_notify_receive(int fd, char *text, size_t size, int *process);
 
 int64_t cl_monotonic_nanoseconds(void);
 int64_t cl_realtime_microseconds(void);

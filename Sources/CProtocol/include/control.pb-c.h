@@ -90,10 +90,14 @@ struct  Phalanx__V1__Hello
    * The first DP rank of the worker's node, plus one; 0 where the coordinator chooses places.
    */
   uint32_t start_rank_plus_one;
+  /*
+   * The place of the worker's device among those of its node.
+   */
+  uint32_t device_place;
 };
 #define PHALANX__V1__HELLO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__hello__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, 0, 0 }
+    , 0, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, 0, 0, 0 }
 
 
 struct  Phalanx__V1__Config

@@ -2,12 +2,16 @@
 /// `run` the switch below calls.
 public enum ControlCommand: String, CaseIterable, Sendable {
     case keys
+    case plan
+    case serve
     case help
 
     /// What `--help` says of it: its arguments, and one line.
     var synopsis: (arguments: String, summary: String) {
         switch self {
         case .keys: KeysCommand.synopsis
+        case .plan: PlanCommand.synopsis
+        case .serve: ServeCommand.synopsis
         case .help: HelpCommand.synopsis
         }
     }
@@ -16,6 +20,8 @@ public enum ControlCommand: String, CaseIterable, Sendable {
     var page: String {
         switch self {
         case .keys: KeysCommand.page
+        case .plan: PlanCommand.page
+        case .serve: ServeCommand.page
         case .help: HelpCommand.page
         }
     }
@@ -23,6 +29,8 @@ public enum ControlCommand: String, CaseIterable, Sendable {
     func run(_ arguments: [String], _ output: ControlOutput) throws(ControlError) -> ControlExit {
         switch self {
         case .keys: try KeysCommand.run(arguments, output)
+        case .plan: try PlanCommand.run(arguments, output)
+        case .serve: try ServeCommand.run(arguments, output)
         case .help: try HelpCommand.run(arguments, output)
         }
     }

@@ -125,7 +125,7 @@ struct Membership {
 
     private func chosenPlace(_ hello: Hello, _ startRank: UInt32, _ taken: [Peer]) -> Place {
         let first = UInt64(startRank) * UInt64(tensorParallelSize)
-        let index = first + UInt64(hello.device)
+        let index = first + UInt64(hello.devicePlace)
         let asked =
             "--data-parallel-start-rank \(startRank) makes device \(hello.device) of node "
             + "\(hello.node) worker \(index)"

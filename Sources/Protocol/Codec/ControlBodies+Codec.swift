@@ -29,6 +29,7 @@ extension Hello {
             message.pointee.declared = arena.messages(declared) { $0.packed($1) }
             message.pointee.worker_plus_one = worker.map { $0 &+ 1 } ?? 0
             message.pointee.start_rank_plus_one = startRank.map { $0 &+ 1 } ?? 0
+            message.pointee.device_place = devicePlace
         }
     }
 
@@ -48,6 +49,7 @@ extension Hello {
         protocolMax = message.protocol_max
         worker = message.worker_plus_one > 0 ? message.worker_plus_one - 1 : nil
         startRank = message.start_rank_plus_one > 0 ? message.start_rank_plus_one - 1 : nil
+        devicePlace = message.device_place
     }
 }
 

@@ -41,6 +41,8 @@ public struct Hello: Hashable, Sendable {
     public var worker: UInt32?
     /// The first DP rank of the worker's node, if the operator has chosen it.
     public var startRank: UInt32?
+    /// The place of the worker's device among those of its node.
+    public var devicePlace: UInt32 = 0
 
     public init(
         role: PeerRole,

@@ -1,6 +1,7 @@
 import Foundation
 
-/// `scripts/serve.py` with the daemons under test; what it prints, and its children.
+/// `scripts/serve.py` with the daemons under test, or another program that starts them; what it
+/// prints, and its children.
 final class RunningLauncher: @unchecked Sendable {
     // What is written later is guarded by `arrived`; the process belongs to the test's thread.
     private let process = Process()
@@ -10,11 +11,28 @@ final class RunningLauncher: @unchecked Sendable {
     private var hasStarted = false
     private var failure: (any Error)?
 
-    init(_ settings: [String: String] = [:], folder: URL = RunningDaemon.root) throws {
+    convenience init(
+        _ settings: [String: String] = [:], folder: URL = RunningDaemon.root
+    ) throws {
+        let script = RunningDaemon.root.appendingPathComponent("scripts/serve.py").path
+        try self.init(command: ["python3", script], settings, folder: folder)
+    }
+
+    /// `phalanxctl`, with its command first.
+    convenience init(control arguments: [String]) throws {
+        let program = RunningDaemon.binaries.appendingPathComponent("phalanxctl").path
+        try self.init(command: [program] + arguments)
+    }
+
+    convenience init(serve arguments: [String]) throws {
+        try self.init(control: ["serve"] + arguments)
+    }
+
+    private init(
+        command: [String], _ settings: [String: String] = [:], folder: URL = RunningDaemon.root
+    ) throws {
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [
-            "python3", RunningDaemon.root.appendingPathComponent("scripts/serve.py").path,
-        ]
+        process.arguments = command
         process.currentDirectoryURL = folder
         var environment = ProcessInfo.processInfo.environment
         for name in ["MODEL", "DP", "TP", "DEVICE", "ARGS", "VERBOSE"] { environment[name] = nil }
@@ -95,6 +113,15 @@ final class RunningLauncher: @unchecked Sendable {
         let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return entries.compactMap { Int32($0) }.filter {
             Self.status(of: $0)?.parent == process.processIdentifier
+        }
+    }
+
+    /// The process ids of its children that run `program`.
+    func children(running program: String) -> [Int32] {
+        children.filter { id in
+            let path = "/proc/\(id)/cmdline"
+            let line = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+            return line.split(separator: "\0").first?.hasSuffix("/\(program)") == true
         }
     }
 

@@ -42,11 +42,7 @@ public enum DaemonProcess {
 
     /// The host's name, for messages.
     public static func nodeName(_ options: Options) -> String {
-        if let name = options.text("node-name") { return name }
-        var buffer = [CChar](repeating: 0, count: 256)
-        gethostname(&buffer, buffer.count - 1)
-        return String(
-            decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        options.text("node-name") ?? HostName.current
     }
 
     public static func coordinatorEndpoint(_ options: Options) -> String {
@@ -65,6 +61,7 @@ public enum DaemonProcess {
             declared: options.declared)
         if role == .worker {
             hello.startRank = options.integer("data-parallel-start-rank").map { UInt32($0) }
+            hello.devicePlace = UInt32(options.devicePlace)
         }
         return hello
     }

@@ -1,113 +1,210 @@
-internal import CYAML
-
-/// Reads a configuration file: one YAML mapping of option names to values (libyaml's events).
-/// `data_parallel_size` is the same key as `data-parallel-size`, as in vLLM.
-enum ConfigurationFile {
+/// Reads a configuration file: one YAML mapping of option names to values, and perhaps the list
+/// `nodes`. `data_parallel_size` is the same key as `data-parallel-size`, as in vLLM.
+struct ConfigurationFile {
     static let bytesMax = 1 << 20
 
-    static func read(_ path: String) throws(OptionError) -> [Options.Given] {
+    private let path: String
+    /// What stands beside `nodes`.
+    private(set) var given: [Options.Given] = []
+    private(set) var nodes: [NodeEntry] = []
+
+    /// Options of one node or one process, which cannot stand for all nodes.
+    static let ofOneNode = [
+        "node-name", "worker-address", "device-index", "data-parallel-start-rank",
+    ]
+    /// Options that all nodes must have alike, or that a node says in another way.
+    static let notOfANode: [String: String] = [
+        "data-parallel-address": "it is the same for all nodes: put it beside nodes:",
+        "data-parallel-rpc-port": "it is the same for all nodes: put it beside nodes:",
+        "node-name": "it is what `name` says",
+        "device-index": "it is what `devices` says",
+    ]
+
+    init(_ path: String) throws(OptionError) {
+        self.path = path
         let contents: [UInt8]
         do throws(FileError) {
-            contents = try FileContents.read(path, bytesMax: bytesMax)
+            contents = try FileContents.read(path, bytesMax: Self.bytesMax)
         } catch {
             throw OptionError(description: "\(path): \(error)")
         }
-        var reader = EventReader(path: path)
-        return try reader.read(contents)
-    }
-}
-
-/// The shape `{key: scalar | [scalar, …]}` out of libyaml's event stream.
-private struct EventReader {
-    let path: String
-    private var given: [Options.Given] = []
-    private var key: String?
-    private var depth = 0
-    private var inList = false
-    private var seen: Set<String> = []
-
-    init(path: String) { self.path = path }
-
-    mutating func read(_ contents: [UInt8]) throws(OptionError) -> [Options.Given] {
-        var parser = yaml_parser_t()
-        guard yaml_parser_initialize(&parser) == 1 else {
-            throw OptionError(description: "\(path): out of memory")
+        let tree: YAMLTree?
+        do throws(YAMLTree.Failure) {
+            tree = try YAMLTree.parse(contents)
+        } catch {
+            throw self.error(error.line, error.problem)
         }
-        defer { yaml_parser_delete(&parser) }
-        let buffer = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(contents.count, 1))
-        defer { buffer.deallocate() }
-        _ = buffer.initialize(from: contents)
-        yaml_parser_set_input_string(&parser, buffer.baseAddress, contents.count)
-        while true {
-            var event = yaml_event_t()
-            guard yaml_parser_parse(&parser, &event) == 1 else {
-                let problem = parser.problem.map { String(cString: $0) } ?? "not YAML"
-                // The reader, which decodes, knows only the byte.
-                let line =
-                    parser.error == YAML_READER_ERROR
-                    ? contents.prefix(parser.problem_offset).count { $0 == 0x0A }
-                    : Int(parser.problem_mark.line)
-                throw error(line: line, problem)
-            }
-            defer { yaml_event_delete(&event) }
-            let line = Int(event.start_mark.line)
-            switch event.type {
-            case YAML_SCALAR_EVENT: try scalar(event, line)
-            case YAML_MAPPING_START_EVENT: try enterMapping(line)
-            case YAML_MAPPING_END_EVENT: depth -= 1
-            case YAML_SEQUENCE_START_EVENT: try enterSequence(line)
-            case YAML_SEQUENCE_END_EVENT:
-                inList = false
-                key = nil
-            case YAML_ALIAS_EVENT: throw error(line: line, "aliases are not supported")
-            case YAML_STREAM_END_EVENT: return given
-            default: break
-            }
+        guard let tree else { return }
+        switch tree.content {
+        case .scalar(let text, _):
+            if !text.isEmpty { throw error(tree.line, "expected `option: value`") }
+        case .list:
+            throw error(tree.line, "expected `option: value`")
+        case .mapping(let pairs):
+            try takeDeployment(pairs)
         }
     }
 
-    private mutating func enterMapping(_ line: Int) throws(OptionError) {
-        if let key { throw error(line: line, "\(key): a mapping is no value of this option") }
-        if depth > 0 || inList { throw error(line: line, "expected `option: value`") }
-        depth += 1
+    private mutating func takeDeployment(
+        _ pairs: [(key: YAMLTree, value: YAMLTree)]
+    ) throws(OptionError) {
+        var seen: Set<String> = []
+        var nodesLine: Int?
+        for (key, value) in pairs {
+            let name = try self.name(key, &seen)
+            if name == "nodes" {
+                nodesLine = key.line
+                nodes = try nodeList(value)
+            } else {
+                given += try option(name, key, value)
+            }
+        }
+        guard let nodesLine else { return }
+        if nodes.isEmpty { throw error(nodesLine, "nodes: is empty; leave it out for one host") }
+        for entry in given where Self.ofOneNode.contains(entry.name) {
+            throw OptionError(
+                description: "\(entry.place): \(entry.name): is of one node: put it into a node of "
+                    + "nodes: (line \(nodesLine))")
+        }
     }
 
-    private mutating func enterSequence(_ line: Int) throws(OptionError) {
-        guard let key else { throw error(line: line, "expected `option: value`") }
-        guard OptionTable.specification(of: key)?.kind == .list else {
-            throw error(line: line, "\(key): takes one value, not a list")
+    private func name(_ key: YAMLTree, _ seen: inout Set<String>) throws(OptionError) -> String {
+        guard case .scalar(let text, _) = key.content else {
+            throw error(key.line, "expected `option: value`")
         }
-        if inList { throw error(line: line, "\(key): a list in a list") }
-        inList = true
+        let name = text.replacing("_", with: "-")
+        guard seen.insert(name).inserted else { throw error(key.line, "\(name) is given twice") }
+        return name
     }
 
-    private mutating func scalar(_ event: yaml_event_t, _ line: Int) throws(OptionError) {
-        let scalar = event.data.scalar
-        let bytes = UnsafeBufferPointer(start: scalar.value, count: scalar.length)
-        let text = String(decoding: bytes, as: UTF8.self)
-        guard depth > 0 else {
-            if text.isEmpty { return }  // A document with nothing in it.
-            throw error(line: line, "expected `option: value`")
+    /// One option with its value, or with each value of its list.
+    private func option(
+        _ name: String, _ key: YAMLTree, _ value: YAMLTree
+    ) throws(OptionError) -> [Options.Given] {
+        if name == "config" { throw error(key.line, "config: is no option in a file") }
+        guard let specification = OptionTable.specification(of: name) else {
+            throw Options.unknown(Options.Given(name: name, value: "", place: place(key.line)))
         }
-        guard let key else {
-            let name = text.replacing("_", with: "-")
-            let place = "\(path) line \(line + 1)"
-            if name == "config" { throw error(line: line, "config: is no option in a file") }
-            guard OptionTable.specification(of: name) != nil else {
-                throw Options.unknown(Options.Given(name: name, value: "", place: place))
+        switch value.content {
+        case .scalar(let text, let isPlain):
+            let meant = isPlain && specification.kind == .flag ? Self.boolean(text) : text
+            return [Options.Given(name: name, value: meant, place: place(value.line))]
+        case .mapping:
+            throw error(value.line, "\(name): a mapping is no value of this option")
+        case .list(let parts):
+            guard specification.kind == .list else {
+                throw error(value.line, "\(name): takes one value, not a list")
             }
-            guard seen.insert(name).inserted else {
-                throw error(line: line, "\(name) is given twice")
+            var values: [Options.Given] = []
+            for part in parts {
+                guard case .scalar(let text, _) = part.content else {
+                    throw error(part.line, "\(name): a list or mapping in a list")
+                }
+                values.append(Options.Given(name: name, value: text, place: place(part.line)))
             }
-            self.key = name
-            return
+            return values
         }
-        let plain = scalar.style == YAML_PLAIN_SCALAR_STYLE
-        let value =
-            plain && OptionTable.specification(of: key)?.kind == .flag
-            ? Self.boolean(text) : text
-        given.append(Options.Given(name: key, value: value, place: "\(path) line \(line + 1)"))
-        if !inList { self.key = nil }
+    }
+
+    // MARK: Nodes
+
+    private func nodeList(_ value: YAMLTree) throws(OptionError) -> [NodeEntry] {
+        guard case .list(let parts) = value.content else {
+            throw error(value.line, "nodes: expected a list, a `- name: ...` for each node")
+        }
+        var nodes: [NodeEntry] = []
+        for part in parts {
+            guard case .mapping(let pairs) = part.content else {
+                throw error(part.line, "nodes: expected name, address and devices of a node")
+            }
+            let node = try node(pairs, line: part.line)
+            if let other = nodes.first(where: { $0.name == node.name }) {
+                throw error(
+                    part.line,
+                    "node \"\(node.name)\" is there already (\(other.place)): "
+                        + "give each another name")
+            }
+            nodes.append(node)
+        }
+        return nodes
+    }
+
+    private func node(
+        _ pairs: [(key: YAMLTree, value: YAMLTree)], line: Int
+    ) throws(OptionError) -> NodeEntry {
+        var seen: Set<String> = []
+        var texts: [String: String] = [:]
+        var devices: [Int] = []
+        var own: [Options.Given] = []
+        for (key, value) in pairs {
+            let name = try self.name(key, &seen)
+            switch name {
+            case "name", "address", "interface":
+                guard case .scalar(let text, _) = value.content, !text.isEmpty else {
+                    throw error(value.line, "\(name): expected a text")
+                }
+                texts[name] = text
+            case "devices":
+                devices = try self.devices(value)
+            default:
+                own += try nodeOption(name, key, value)
+            }
+        }
+        guard let name = texts["name"] else { throw error(line, "a node without `name`") }
+        guard let address = texts["address"] else {
+            throw error(line, "node \"\(name)\" has no `address`: give the IP address of its NIC")
+        }
+        guard seen.contains("devices") else {
+            throw error(line, "node \"\(name)\" has no `devices`: give their number, or a list")
+        }
+        return NodeEntry(
+            name: name, address: address, interface: texts["interface"], devices: devices,
+            place: place(line), given: own)
+    }
+
+    private func nodeOption(
+        _ name: String, _ key: YAMLTree, _ value: YAMLTree
+    ) throws(OptionError) -> [Options.Given] {
+        if let reason = Self.notOfANode[name] { throw error(key.line, "\(name): \(reason)") }
+        guard let specification = OptionTable.specification(of: name) else {
+            let known = ["name", "address", "devices", "interface"] + OptionTable.all.map(\.name)
+            let hint =
+                OptionTable.nearest(to: name, among: known)
+                .map { "; did you mean \"\($0)\"?" } ?? ""
+            throw error(key.line, "unknown key \"\(name)\" of a node\(hint)")
+        }
+        if specification.scope == .deployment {
+            throw error(key.line, "\(name): is of the whole deployment: put it beside nodes:")
+        }
+        return try option(name, key, value)
+    }
+
+    /// A count, meaning 0, 1, ..., or the indices themselves.
+    private func devices(_ value: YAMLTree) throws(OptionError) -> [Int] {
+        let countMax = NodeEntry.devicesMax
+        switch value.content {
+        case .scalar(let text, _):
+            guard let count = Int(text), (0...countMax).contains(count) else {
+                throw error(value.line, "devices: \"\(text)\" is not a count in 0...\(countMax)")
+            }
+            return Array(0..<count)
+        case .list(let parts):
+            var indices: [Int] = []
+            for part in parts {
+                guard case .scalar(let text, _) = part.content, let index = Int(text),
+                    (0..<countMax).contains(index)
+                else {
+                    throw error(part.line, "devices: expected indices in 0...\(countMax - 1)")
+                }
+                if indices.contains(index) {
+                    throw error(part.line, "devices: \(index) is given twice")
+                }
+                indices.append(index)
+            }
+            return indices
+        case .mapping:
+            throw error(value.line, "devices: expected a count, or a list of indices")
+        }
     }
 
     /// YAML 1.1 writes a boolean in many ways.
@@ -119,7 +216,9 @@ private struct EventReader {
         }
     }
 
-    private func error(line: Int, _ problem: String) -> OptionError {
-        OptionError(description: "\(path) line \(line + 1): \(problem)")
+    private func place(_ line: Int) -> String { "\(path) line \(line)" }
+
+    private func error(_ line: Int, _ problem: String) -> OptionError {
+        OptionError(description: "\(place(line)): \(problem)")
     }
 }

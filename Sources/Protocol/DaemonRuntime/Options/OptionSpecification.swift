@@ -24,6 +24,8 @@ public struct OptionSpecification: Sendable {
         case deployment
         /// Of this process. The file may hold it for other daemons too.
         case node([DaemonKind])
+        /// Of `phalanxctl`, which chooses the processes of a node. The file may hold it.
+        case launcher
     }
 
     public let name: String
@@ -56,10 +58,11 @@ public struct OptionSpecification: Sendable {
     }
 
     /// Whether `daemon` takes it as a flag.
-    func belongs(to daemon: DaemonKind) -> Bool {
+    public func belongs(to daemon: DaemonKind) -> Bool {
         switch scope {
         case .deployment: true
         case .node(let daemons): daemons.contains(daemon)
+        case .launcher: false
         }
     }
 

@@ -1,10 +1,7 @@
 /// Every option of the three daemons, with vLLM's names where vLLM has the option.
 public enum OptionTable {
     private static let everyone: OptionSpecification.Scope = .node(DaemonKind.allCases)
-    private static let notYetOnCPU =
-        "it sizes device memory, and --device cpu has none: use --kv-cache-memory-bytes"
-
-    public static let all: [OptionSpecification] = deployment + node
+    public static let all: [OptionSpecification] = deployment + node + launcher
 
     static let deployment: [OptionSpecification] = [
         .init("model", .text, .deployment, help: "Folder of the checkpoint (Hugging Face layout)."),
@@ -142,11 +139,14 @@ public enum OptionTable {
             "device-index", .integer(0...1023), .node([.worker]), default: "0",
             help: "Which of the node's accelerators this worker drives."),
         .init(
+            "node-name", .text, everyone, help: "Which node this is; default: the host's name."),
+        .init(
             "data-parallel-start-rank", .integer(0...511), .node([.worker]),
             help: "First DP rank of this node: device i is worker rank * TP + i; default: a free "
                 + "place."),
         .init(
-            "node-name", .text, .node([.worker, .gateway]), help: "Default: the host's name."),
+            "data-parallel-size-local", .integer(0...512), .node([.worker]),
+            help: "DP ranks of this node; default: all."),
         .init(
             "worker-address", .text, .node([.worker]), default: "127.0.0.1",
             help: "Address on which gateways reach this worker."),
@@ -169,6 +169,12 @@ public enum OptionTable {
             "ready-timeout", .integer(1...86_400), .node([.coordinator, .worker]), default: "600",
             help: "Seconds that workers have to appear, load the model and connect; that the "
                 + "coordinator has to answer a worker."),
+    ]
+
+    static let launcher: [OptionSpecification] = [
+        .init(
+            "headless", .flag, .launcher, default: "false",
+            help: "No gateway on this node; on a command line no coordinator either.")
     ]
 
     public static func specification(of name: String) -> OptionSpecification? {

@@ -8,56 +8,80 @@ public struct OptionError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 /// The options of one process: flags over file over defaults; each value checked against the table.
+/// Where the file lists nodes, what it says of this process's node stands between flags and file.
 public struct Options: Sendable {
-    public let daemon: DaemonKind
-    private var values: [String: [String]] = [:]
+    /// Whose options they are; nil for all daemons of a deployment together.
+    public let daemon: DaemonKind?
+    var values: [String: [String]] = [:]
+    /// What the command line gave, in its order.
+    let flags: [Given]
+    /// The file's `nodes`.
+    public private(set) var nodes: [NodeEntry] = []
+    /// The one of them that this process runs on.
+    public internal(set) var node: NodeEntry?
 
     /// - Parameters:
     ///   - arguments: without the program's name. A first argument that is no flag is the model, as
     ///     in `vllm serve MODEL`.
+    ///   - host: the host's name, which chooses among the file's nodes without `--node-name`.
     /// - Throws: ``OptionError`` for an unknown flag or key (with the nearest known one), a value
     ///   out of range, a value that is refused, or an unreadable file (with the line).
-    public init(daemon: DaemonKind, arguments: [String]) throws(OptionError) {
+    public init(
+        daemon: DaemonKind?, arguments: [String], host: String = HostName.current
+    ) throws(OptionError) {
         self.daemon = daemon
-        let flags = try Self.parse(arguments, for: daemon)
-        if let file = flags.last(where: { $0.name == "config" })?.value {
-            for entry in try ConfigurationFile.read(file) { try accept(entry, override: false) }
+        flags = try Self.parse(arguments, for: daemon)
+        if let path = flags.last(where: { $0.name == "config" })?.value {
+            let file = try ConfigurationFile(path)
+            for entry in file.given { try accept(entry) }
+            nodes = file.nodes
+            for entry in nodes.flatMap(\.given) { try check(entry) }
         }
-        var seen: Set<String> = []
-        for flag in flags {
-            if seen.insert(flag.name).inserted { values[flag.name] = nil }
-            try accept(flag, override: true)
-        }
+        try takeFlags()
+        if daemon != nil && !nodes.isEmpty { try take(try node(named: nil, host: host)) }
     }
 
     /// One option as it was given; `place` says where ("--port" or "file.yaml line 3").
-    struct Given {
+    struct Given: Hashable {
         let name: String
         let value: String
         let place: String
     }
 
-    private mutating func accept(_ given: Given, override: Bool) throws(OptionError) {
-        guard let specification = OptionTable.specification(of: given.name) else {
-            throw Self.unknown(given)
-        }
-        if let problem = specification.problem(with: given.value) {
-            throw OptionError(description: "\(given.place): \(given.name): \(problem)")
-        }
-        if specification.kind == .list {
+    mutating func takeFlags() throws(OptionError) {
+        for name in Set(flags.map(\.name)) { values[name] = nil }
+        for flag in flags { try accept(flag) }
+    }
+
+    mutating func accept(_ given: Given) throws(OptionError) {
+        try check(given)
+        if OptionTable.specification(of: given.name)?.kind == .list {
             values[given.name, default: []].append(given.value)
         } else {
             values[given.name] = [given.value]
         }
     }
 
+    private func check(_ given: Given) throws(OptionError) {
+        guard let specification = OptionTable.specification(of: given.name) else {
+            throw Self.unknown(given)
+        }
+        if let problem = specification.problem(with: given.value) {
+            throw OptionError(description: "\(given.place): \(given.name): \(problem)")
+        }
+    }
+
     static func unknown(_ given: Given) -> OptionError {
         let hint = OptionTable.nearest(to: given.name).map { "; did you mean \"\($0)\"?" } ?? ""
+        if let other = VLLMOption.named(given.name) {
+            return OptionError(
+                description: "\(given.place): \(given.name): \(other.reason(for: given.value))")
+        }
         return OptionError(description: "\(given.place): unknown option \"\(given.name)\"\(hint)")
     }
 
     private static func parse(
-        _ arguments: [String], for daemon: DaemonKind
+        _ arguments: [String], for daemon: DaemonKind?
     ) throws(OptionError) -> [Given] {
         var given: [Given] = []
         var index = 0
@@ -84,9 +108,10 @@ public struct Options: Sendable {
             guard let specification = OptionTable.specification(of: name) else {
                 throw unknown(Given(name: name, value: "", place: argument))
             }
-            guard specification.belongs(to: daemon) else {
+            if let daemon, !specification.belongs(to: daemon) {
+                let of = specification.scope == .launcher ? ", but of phalanxctl serve" : ""
                 throw OptionError(
-                    description: "\(argument): is no option of \(daemon.rawValue)")
+                    description: "\(argument): is no option of \(daemon.rawValue)\(of)")
             }
             if parts.count == 2 {
                 given.append(Given(name: name, value: String(parts[1]), place: "--\(name)"))
@@ -108,6 +133,23 @@ public struct Options: Sendable {
     /// The value as text: given, or the default; nil when there is neither.
     public func text(_ name: String) -> String? {
         values[name]?.last ?? specification(name).defaultValue
+    }
+
+    /// Whether command line or file gave it.
+    public func isGiven(_ name: String) -> Bool { values[name] != nil }
+
+    /// What the command line gave, in its order; lists several times.
+    public var commandLine: [(name: String, value: String)] { flags.map { ($0.name, $0.value) } }
+
+    /// Every value that this daemon runs with, given or not, but for where it was read.
+    public var all: [String: [String]] {
+        var all: [String: [String]] = [:]
+        for specification in OptionTable.all where specification.name != "config" {
+            if let daemon, !specification.belongs(to: daemon) { continue }
+            all[specification.name] =
+                values[specification.name] ?? specification.defaultValue.map { [$0] }
+        }
+        return all
     }
 
     public func list(_ name: String) -> [String] { values[name] ?? [] }
@@ -163,7 +205,7 @@ public struct Options: Sendable {
             guard OptionTable.deployment.contains(where: { $0.name == entry.key }) else {
                 throw Self.unknown(given)
             }
-            try adopted.accept(given, override: true)
+            try adopted.accept(given)
         }
         return adopted
     }

@@ -12,6 +12,12 @@ public struct ServiceNotifier: Sendable {
     /// One line for `systemctl status`: what is happening now.
     public func status(_ text: String) { notify("STATUS=\(text)") }
 
+    /// Where it listens, also where the system picked the port. A service manager that does not
+    /// know the variable ignores it.
+    public func endpoint(_ text: String) { notify("\(Self.endpointVariable)=\(text)") }
+
+    public static let endpointVariable = "X_PHALANX_ENDPOINT"
+
     public func stopping() { notify("STOPPING=1") }
 
     /// A sign of forward progress; see ``watchdogInterval``.
