@@ -1,0 +1,142 @@
+// Products with packed panels by tiles: up to 32 rows by 32 outputs at a time. Rows of activations
+// are row-major with zeros behind the depth, up to a whole tile.
+//
+// Every (row, output) pair has one accumulator that takes the depth in rising order. For BF16 one
+// instruction adds the even and the odd products of 32 inputs apart, in rising order, then both
+// to the accumulator; so tiles compute every number of rows. For int8 sums are exact, and a single
+// row is VNNI's: it takes half the time.
+#if defined(__x86_64__)
+#include "ck_amx.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+enum {
+    AHEAD_BYTES = 4096,  // weights that are asked for before they are used
+};
+
+// What lies behind the last whole tile of weights, with zeros up to a whole one: garbage times a
+// zero of the activations could be NaN.
+INLINE void copy_tail(uint8_t *tail, const uint8_t *w, size_t units)
+{
+    memset(tail, 0, CK_TILE_UNITS * CK_PANEL * 4);
+    memcpy(tail, w, units * CK_PANEL * 4);
+}
+
+INLINE void prefetch_weights(const uint8_t *w)
+{
+    UNROLL for (size_t line = 0; line < CK_TILE_UNITS * CK_PANEL * 4; line += 64) {
+        _mm_prefetch((const char *)w + AHEAD_BYTES + line, _MM_HINT_T0);
+    }
+}
+
+#define LOAD_WEIGHTS(FROM)                                                                       \
+    _tile_loadd(6, (FROM), CK_PANEL * 4);                                                        \
+    _tile_loadd(7, (FROM) + CK_TILE_BYTES, CK_PANEL * 4);
+
+// One step of depth for up to 16 rows, or up to 32 (`two`).
+#define STEP(DOT, FROM)                                                                          \
+    LOAD_WEIGHTS(FROM)                                                                           \
+    _tile_loadd(4, x, x_stride);                                                                 \
+    DOT(0, 4, 6);                                                                                \
+    DOT(1, 4, 7);                                                                                \
+    if (two) {                                                                                   \
+        _tile_loadd(5, x + CK_TILE_SIDE * x_stride, x_stride);                                   \
+        DOT(2, 5, 6);                                                                            \
+        DOT(3, 5, 7);                                                                            \
+    }                                                                                            \
+    x += CK_TILE_BYTES;
+
+#define DEPTH(DOT)                                                                               \
+    const uint8_t *x = p->x, *w = p->w;                                                          \
+    const size_t x_stride = p->x_stride;                                                         \
+    size_t units = p->units;                                                                     \
+    for (; units >= CK_TILE_UNITS; units -= CK_TILE_UNITS) {                                     \
+        prefetch_weights(w);                                                                     \
+        STEP(DOT, w)                                                                             \
+        w += CK_TILE_UNITS * CK_PANEL * 4;                                                       \
+    }                                                                                            \
+    if (units > 0) {                                                                             \
+        _Alignas(64) uint8_t tail[CK_TILE_UNITS * CK_PANEL * 4];                                 \
+        copy_tail(tail, w, units);                                                               \
+        STEP(DOT, tail)                                                                          \
+    }
+
+#define STORE_SUMS(TO, STRIDE)                                                                   \
+    _tile_stored(0, (TO), (STRIDE));                                                             \
+    _tile_stored(1, (TO) + CK_TILE_SIDE, (STRIDE));                                              \
+    if (two) {                                                                                   \
+        _tile_stored(2, (TO) + CK_TILE_SIDE * ((STRIDE) / 4), (STRIDE));                         \
+        _tile_stored(3, (TO) + CK_TILE_SIDE * ((STRIDE) / 4) + CK_TILE_SIDE, (STRIDE));          \
+    }                                                                                            \
+    _tile_release();
+
+INLINE void shape(const struct ck_product *p)
+{
+    size_t upper = ck_min(p->rows, CK_TILE_SIDE);
+    ck_shape_tiles(upper, p->rows - upper);
+}
+
+INLINE void sum_i8(const struct ck_product *p, int32_t *sums, const int two)
+{
+    shape(p);
+    _tile_zero(0);
+    _tile_zero(1);
+    if (two) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    DEPTH(_tile_dpbsud)
+    STORE_SUMS(sums, (size_t)CK_PANEL * 4)
+}
+
+TARGET void ck_amx_product_i8(const struct ck_product *p)
+{
+    if (p->rows == 1) {
+        ck_avx512_panel.product_i8(p);
+        return;
+    }
+    _Alignas(64) int32_t sums[CK_AMX_ROWS * CK_PANEL];
+    if (p->rows > CK_TILE_SIDE) sum_i8(p, sums, 1);
+    else sum_i8(p, sums, 0);
+    for (size_t half = 0; half < CK_PANEL; half += 16) {
+        __m512 scale = _mm512_loadu_ps(p->scale + half);
+        __m512i bias = p->bias ? _mm512_loadu_si512(p->bias + half) : _mm512_setzero_si512();
+        for (size_t r = 0; r < p->rows; r++) {
+            __m512i sum = _mm512_load_si512(sums + r * CK_PANEL + half);
+            sum = _mm512_add_epi32(sum, _mm512_set1_epi32(p->starts[r]));
+            __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sum, bias)), scale);
+            if (p->token_scales) y = _mm512_mul_ps(y, _mm512_set1_ps(p->token_scales[r]));
+            _mm512_storeu_ps(p->y + r * p->y_stride + half, y);
+        }
+    }
+}
+
+INLINE void sum_bf16(const struct ck_product *p, const int two)
+{
+    const size_t y_stride = p->y_stride * 4;
+    shape(p);
+    if (p->accumulate) {
+        _tile_loadd(0, p->y, y_stride);
+        _tile_loadd(1, p->y + CK_TILE_SIDE, y_stride);
+        if (two) {
+            _tile_loadd(2, p->y + CK_TILE_SIDE * p->y_stride, y_stride);
+            _tile_loadd(3, p->y + CK_TILE_SIDE * p->y_stride + CK_TILE_SIDE, y_stride);
+        }
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        if (two) {
+            _tile_zero(2);
+            _tile_zero(3);
+        }
+    }
+    DEPTH(_tile_dpbf16ps)
+    STORE_SUMS(p->y, y_stride)
+}
+
+TARGET void ck_amx_product_bf16(const struct ck_product *p)
+{
+    if (p->rows > CK_TILE_SIDE) sum_bf16(p, 1);
+    else sum_bf16(p, 0);
+}
+#endif
