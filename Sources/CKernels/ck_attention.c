@@ -89,7 +89,8 @@ static void multiply_rows(const struct ck_kernels *k, const struct ck_linear *li
             struct ck_product product = {
                 .y = direct ? y + first * y_stride + output : block,
                 .y_stride = direct ? y_stride : CK_PANEL,
-                .x = tile, .x_stride = bytes, .rows = count, .starts = starts, .token_scales = token_scales,
+                .x = tile, .x_stride = bytes, .rows = count,
+                .starts = starts, .token_scales = token_scales,
             };
             ck_panel_product(k, linear, output / CK_PANEL, &product);
             if (direct) continue;
