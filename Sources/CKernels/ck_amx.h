@@ -25,22 +25,21 @@ enum {
 
 // The operand of LDTILECFG (Intel 64 and IA-32 manual, volume 1, section 18.3).
 struct ck_tile_shapes {
-    uint8_t palette, first_row, reserved[14];
+    _Alignas(64) uint8_t palette;
+    uint8_t first_row, reserved[14];
     uint16_t row_bytes[16];
     uint8_t rows[16];
 };
+extern const struct ck_tile_shapes ck_tile_shapes;
+extern _Thread_local int ck_tiles_are_shaped;
 
-// `upper` rows in tiles 0, 1 and 4, `lower` rows, maybe none, in 2, 3 and 5.
-INLINE void ck_shape_tiles(size_t upper, size_t lower)
+// Makes all tiles of this thread whole ones. LDTILECFG takes as long as a dozen products, so a
+// thread does it once and keeps the shape; fewer rows are padded.
+INLINE void ck_shape_tiles(void)
 {
-    _Alignas(64) struct ck_tile_shapes shapes = {.palette = 1};
-    UNROLL for (int tile = 0; tile < 8; tile++) {
-        size_t rows = tile >= 6 ? CK_TILE_SIDE
-                      : tile == 0 || tile == 1 || tile == 4 ? upper : lower;
-        shapes.rows[tile] = (uint8_t)rows;
-        shapes.row_bytes[tile] = rows ? CK_TILE_BYTES : 0;
-    }
-    _tile_loadconfig(&shapes);
+    if (ck_tiles_are_shaped) return;
+    _tile_loadconfig(&ck_tile_shapes);
+    ck_tiles_are_shaped = 1;
 }
 
 #endif

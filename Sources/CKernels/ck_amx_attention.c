@@ -640,7 +640,7 @@ TARGET static void attend_whole(void *context, size_t item, size_t thread)
     const struct shape *shape = &t->shape;
     struct scratch s;
     lay_out(shape, t->job->scratch + thread * t->job->scratch_bytes, &s);
-    ck_shape_tiles(CK_TILE_SIDE, CK_TILE_SIDE);
+    ck_shape_tiles();
     load_queries(t, task, &s);
     size_t next = shape->columns * SUMS;
     for (size_t first = 0; first < task->length; first += PARTITION) {
@@ -662,7 +662,6 @@ TARGET static void attend_whole(void *context, size_t item, size_t thread)
             _mm512_storeu_ps(s.joined.totals + at, total);
         }
     }
-    _tile_release();
     for (size_t tile = 0; tile < tile_count(task); tile++) {
         finish(t, task, tile, s.joined.sums + tile * next,
                _mm512_loadu_ps(s.joined.totals + tile * CK_TILE_SIDE), 0, shape->columns);
@@ -685,11 +684,10 @@ TARGET static void attend_part(void *context, size_t item, size_t thread)
     struct scratch s;
     lay_out(&t->shape, t->job->scratch + thread * t->job->scratch_bytes, &s);
     s.state = partial(t, task, index);
-    ck_shape_tiles(CK_TILE_SIDE, CK_TILE_SIDE);
+    ck_shape_tiles();
     load_queries(t, task, &s);
     size_t first = index * PARTITION;
     attend_partition(t, task, &s, first, ck_min(first + PARTITION, task->length));
-    _tile_release();
 }
 
 // Joins a task's partitions: some columns of one tile of rows.

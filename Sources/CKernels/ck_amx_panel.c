@@ -14,6 +14,13 @@ enum {
     AHEAD_BYTES = 4096,  // weights that are asked for before they are used
 };
 
+const struct ck_tile_shapes ck_tile_shapes = {
+    .palette = 1,
+    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+    .rows = {16, 16, 16, 16, 16, 16, 16, 16},
+};
+_Thread_local int ck_tiles_are_shaped;
+
 // What lies behind the last whole tile of weights, with zeros up to a whole one: garbage times a
 // zero of the activations could be NaN.
 INLINE void copy_tail(uint8_t *tail, const uint8_t *w, size_t units)
@@ -61,32 +68,37 @@ INLINE void prefetch_weights(const uint8_t *w)
         STEP(DOT, tail)                                                                          \
     }
 
-#define STORE_SUMS(TO, STRIDE)                                                                   \
-    _tile_stored(0, (TO), (STRIDE));                                                             \
-    _tile_stored(1, (TO) + CK_TILE_SIDE, (STRIDE));                                              \
-    if (two) {                                                                                   \
-        _tile_stored(2, (TO) + CK_TILE_SIDE * ((STRIDE) / 4), (STRIDE));                         \
-        _tile_stored(3, (TO) + CK_TILE_SIDE * ((STRIDE) / 4) + CK_TILE_SIDE, (STRIDE));          \
-    }                                                                                            \
-    _tile_release();
-
-INLINE void shape(const struct ck_product *p)
+INLINE void zero_sums(const int two)
 {
-    size_t upper = ck_min(p->rows, CK_TILE_SIDE);
-    ck_shape_tiles(upper, p->rows - upper);
-}
-
-INLINE void sum_i8(const struct ck_product *p, int32_t *sums, const int two)
-{
-    shape(p);
     _tile_zero(0);
     _tile_zero(1);
     if (two) {
         _tile_zero(2);
         _tile_zero(3);
     }
+}
+
+// Sums of `stride` elements a row.
+#define LOAD_SUMS(FROM, STRIDE)                                                                  \
+    _tile_loadd(0, (FROM), (STRIDE) * 4);                                                        \
+    _tile_loadd(1, (FROM) + CK_TILE_SIDE, (STRIDE) * 4);                                         \
+    if (two) {                                                                                   \
+        _tile_loadd(2, (FROM) + CK_TILE_SIDE * (STRIDE), (STRIDE) * 4);                          \
+        _tile_loadd(3, (FROM) + CK_TILE_SIDE * (STRIDE) + CK_TILE_SIDE, (STRIDE) * 4);           \
+    }
+#define STORE_SUMS(TO, STRIDE)                                                                   \
+    _tile_stored(0, (TO), (STRIDE) * 4);                                                         \
+    _tile_stored(1, (TO) + CK_TILE_SIDE, (STRIDE) * 4);                                          \
+    if (two) {                                                                                   \
+        _tile_stored(2, (TO) + CK_TILE_SIDE * (STRIDE), (STRIDE) * 4);                           \
+        _tile_stored(3, (TO) + CK_TILE_SIDE * (STRIDE) + CK_TILE_SIDE, (STRIDE) * 4);            \
+    }
+
+INLINE void sum_i8(const struct ck_product *p, int32_t *sums, const int two)
+{
+    zero_sums(two);
     DEPTH(_tile_dpbsud)
-    STORE_SUMS(sums, (size_t)CK_PANEL * 4)
+    STORE_SUMS(sums, (size_t)CK_PANEL)
 }
 
 TARGET void ck_amx_product_i8(const struct ck_product *p)
@@ -96,6 +108,7 @@ TARGET void ck_amx_product_i8(const struct ck_product *p)
         return;
     }
     _Alignas(64) int32_t sums[CK_AMX_ROWS * CK_PANEL];
+    ck_shape_tiles();
     if (p->rows > CK_TILE_SIDE) sum_i8(p, sums, 1);
     else sum_i8(p, sums, 0);
     for (size_t half = 0; half < CK_PANEL; half += 16) {
@@ -111,32 +124,40 @@ TARGET void ck_amx_product_i8(const struct ck_product *p)
     }
 }
 
-INLINE void sum_bf16(const struct ck_product *p, const int two)
+INLINE void sum_bf16(const struct ck_product *p, float *y, size_t y_stride, const int two)
 {
-    const size_t y_stride = p->y_stride * 4;
-    shape(p);
     if (p->accumulate) {
-        _tile_loadd(0, p->y, y_stride);
-        _tile_loadd(1, p->y + CK_TILE_SIDE, y_stride);
-        if (two) {
-            _tile_loadd(2, p->y + CK_TILE_SIDE * p->y_stride, y_stride);
-            _tile_loadd(3, p->y + CK_TILE_SIDE * p->y_stride + CK_TILE_SIDE, y_stride);
-        }
+        LOAD_SUMS(y, y_stride)
     } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        if (two) {
-            _tile_zero(2);
-            _tile_zero(3);
-        }
+        zero_sums(two);
     }
     DEPTH(_tile_dpbf16ps)
-    STORE_SUMS(p->y, y_stride)
+    STORE_SUMS(y, y_stride)
 }
 
 TARGET void ck_amx_product_bf16(const struct ck_product *p)
 {
-    if (p->rows > CK_TILE_SIDE) sum_bf16(p, 1);
-    else sum_bf16(p, 0);
+    ck_shape_tiles();
+    if (p->rows == 2 * CK_TILE_SIDE) {
+        sum_bf16(p, p->y, p->y_stride, 1);
+        return;
+    }
+    if (p->rows == CK_TILE_SIDE) {
+        sum_bf16(p, p->y, p->y_stride, 0);
+        return;
+    }
+    // Sums of whole tiles, of which only some rows are wanted.
+    _Alignas(64) float sums[CK_AMX_ROWS * CK_PANEL];
+    if (p->accumulate) {
+        memset(sums, 0, sizeof sums);
+        for (size_t r = 0; r < p->rows; r++) {
+            memcpy(sums + r * CK_PANEL, p->y + r * p->y_stride, CK_PANEL * sizeof *sums);
+        }
+    }
+    if (p->rows > CK_TILE_SIDE) sum_bf16(p, sums, CK_PANEL, 1);
+    else sum_bf16(p, sums, CK_PANEL, 0);
+    for (size_t r = 0; r < p->rows; r++) {
+        memcpy(p->y + r * p->y_stride, sums + r * CK_PANEL, CK_PANEL * sizeof *sums);
+    }
 }
 #endif

@@ -269,7 +269,8 @@ static struct operand make_operand(struct ck_engine *engine, int slot, size_t ro
 {
     float *tokens = ck_scratch(engine, CK_SCRATCH_TOKENS, rows * 4 * sizeof(float));
     return (struct operand){
-        .tiles = ck_scratch(engine, slot, rows * row_bytes),
+        // Row-major kernels read whole tiles, also behind the last row.
+        .tiles = ck_scratch(engine, slot, (rows + CK_TILE_ROWS_MAX) * row_bytes),
         .starts = (int32_t *)tokens + rows * (which ? 2 : 0),
         .token_scales = tokens + rows * (which ? 3 : 1),
     };

@@ -66,7 +66,8 @@ struct ck_product {
     float *y;            // [rows, CK_PANEL], y_stride
     size_t y_stride;
     const void *x;       // tile [units, rows] of 4 bytes; product_wide: F32 [units, 2, rows];
-                         // row-major kernels: [rows, x_stride], zeros behind the depth
+                         // row-major kernels: [rows, x_stride], zeros behind the depth;
+                         // readable up to a multiple of 16 rows
     size_t x_stride;     // bytes from row to row, a multiple of 64; row-major kernels only
     const void *w;       // panel [units, CK_PANEL] of 4 bytes; int8 codes are stored plus 128
     size_t rows;         // 1 ... CK_TILE_ROWS, or row_major_rows
