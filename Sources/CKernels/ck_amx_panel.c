@@ -10,9 +10,31 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-enum {
-    AHEAD_BYTES = 4096,  // weights that are asked for before they are used
+enum { STREAMS = 4 };  // in which the next panel is asked for; memory serves them faster than one
+
+// What is asked for while one product is computed: `lines` of every stream a step.
+struct ahead {
+    const char *at;
+    size_t stream, lines;
 };
+
+static struct ahead look_ahead(const struct ck_product *p)
+{
+    if (p->parts == 0) return (struct ahead){0};
+    size_t panel = p->units * CK_PANEL * 4, steps = ck_blocks(p->units, CK_TILE_UNITS);
+    size_t lines = ck_blocks(panel / 64, p->parts * STREAMS);
+    const char *next = (const char *)p->w + panel + p->part * lines * STREAMS * 64;
+    return (struct ahead){next, lines * 64, ck_blocks(lines, steps)};
+}
+
+INLINE void prefetch_weights(struct ahead *ahead)
+{
+    for (size_t line = 0; line < ahead->lines; line++, ahead->at += 64) {
+        UNROLL for (size_t stream = 0; stream < STREAMS; stream++) {
+            _mm_prefetch(ahead->at + stream * ahead->stream, _MM_HINT_T1);
+        }
+    }
+}
 
 const struct ck_tile_shapes ck_tile_shapes = {
     .palette = 1,
@@ -27,13 +49,6 @@ INLINE void copy_tail(uint8_t *tail, const uint8_t *w, size_t units)
 {
     memset(tail, 0, CK_TILE_UNITS * CK_PANEL * 4);
     memcpy(tail, w, units * CK_PANEL * 4);
-}
-
-INLINE void prefetch_weights(const uint8_t *w)
-{
-    UNROLL for (size_t line = 0; line < CK_TILE_UNITS * CK_PANEL * 4; line += 64) {
-        _mm_prefetch((const char *)w + AHEAD_BYTES + line, _MM_HINT_T0);
-    }
 }
 
 #define LOAD_WEIGHTS(FROM)                                                                       \
@@ -57,8 +72,9 @@ INLINE void prefetch_weights(const uint8_t *w)
     const uint8_t *x = p->x, *w = p->w;                                                          \
     const size_t x_stride = p->x_stride;                                                         \
     size_t units = p->units;                                                                     \
+    struct ahead ahead = look_ahead(p);                                                          \
     for (; units >= CK_TILE_UNITS; units -= CK_TILE_UNITS) {                                     \
-        prefetch_weights(w);                                                                     \
+        prefetch_weights(&ahead);                                                                \
         STEP(DOT, w)                                                                             \
         w += CK_TILE_UNITS * CK_PANEL * 4;                                                       \
     }                                                                                            \

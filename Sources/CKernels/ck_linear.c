@@ -198,6 +198,8 @@ static void tile_product(const struct job *job, const struct tile *tile,
         .x = operand->tiles + tile->first * job->row_bytes,
         .x_stride = job->row_bytes,
         .rows = tile->rows,
+        .part = (size_t)(tile - job->tiles) - job->groups[tile->group].first_tile,
+        .parts = job->groups[tile->group].tiles,
         .starts = operand->starts + tile->first,
         .token_scales = operand->token_scales + tile->first,
     };
