@@ -70,25 +70,27 @@ static void multiply_rows(const struct ck_kernels *k, const struct ck_linear *li
                           size_t y_stride, const float *x, size_t x_stride, size_t rows,
                           uint8_t *scratch)
 {
-    size_t bytes = ck_operand_bytes(linear);
-    uint8_t *tile = scratch + CK_TILE_ROWS * bytes;
+    size_t bytes = ck_operand_bytes(k, linear), most = ck_tile_rows(k, linear);
+    int row_major = ck_is_row_major(k, linear);
+    uint8_t *tile = scratch + (row_major ? 0 : most * bytes);
     for (size_t first = 0, count; first < rows; first += count) {
-        count = ck_min(CK_TILE_ROWS, rows - first);
-        int32_t starts[CK_TILE_ROWS];
-        float token_scales[CK_TILE_ROWS];
+        count = ck_min(most, rows - first);
+        int32_t starts[CK_TILE_ROWS_MAX];
+        float token_scales[CK_TILE_ROWS_MAX];
         for (size_t r = 0; r < count; r++) {
             ck_operand_row(k, linear, scratch + r * bytes, x + (first + r) * x_stride, starts + r,
                            token_scales + r);
         }
-        ck_interleave(tile, scratch, bytes, count);
+        if (!row_major) ck_interleave(tile, scratch, bytes, count);
         for (size_t output = 0; output < linear->outputs; output += CK_PANEL) {
-            float block[CK_TILE_ROWS * CK_PANEL];
+            float block[CK_TILE_ROWS_MAX * CK_PANEL];
             size_t outputs = ck_min(CK_PANEL, linear->outputs - output);
             int direct = outputs == CK_PANEL;
             struct ck_product product = {
                 .y = direct ? y + first * y_stride + output : block,
                 .y_stride = direct ? y_stride : CK_PANEL,
-                .x = tile, .rows = count, .starts = starts, .token_scales = token_scales,
+                .x = tile, .x_stride = bytes, .rows = count,
+                .starts = starts, .token_scales = token_scales,
             };
             ck_panel_product(k, linear, output / CK_PANEL, &product);
             if (direct) continue;
@@ -163,11 +165,12 @@ static size_t longest_row(const struct ck_attention_job *job)
 }
 
 // Scratch of one thread, enough for each of the three tasks.
-static size_t scratch_bytes(const struct ck_latent_attention *a)
+static size_t scratch_bytes(const struct ck_kernels *k, const struct ck_latent_attention *a)
 {
-    size_t operands = ck_operand_bytes(&a->keys[0]), values = ck_operand_bytes(&a->values[0]);
-    operands = 2 * CK_TILE_ROWS * (operands > values ? operands : values);
-    size_t attention = a->cache_kind == CK_BF16 ? ck_attention_bf16_scratch(a)
+    size_t operands = ck_operand_bytes(k, &a->keys[0]);
+    size_t values = ck_operand_bytes(k, &a->values[0]);
+    operands = 2 * CK_TILE_ROWS_MAX * (operands > values ? operands : values);
+    size_t attention = a->cache_kind == CK_BF16 ? k->attention_bf16->scratch(a)
                                                 : CK_HEAD_TILE * (CK_POSITION_TILE + 2) * 4;
     return ck_blocks(operands > attention ? operands : attention, 64) * 64;
 }
@@ -175,7 +178,7 @@ static size_t scratch_bytes(const struct ck_latent_attention *a)
 void ck_latent_attention_apply(struct ck_engine *engine, const struct ck_latent_attention *a)
 {
     size_t threads = ck_pool_threads(engine->pool), chunk = ck_min(ROW_CHUNK, a->rows);
-    size_t width = a->latent + a->rope, bytes = scratch_bytes(a);
+    size_t width = a->latent + a->rope, bytes = scratch_bytes(engine->kernels, a);
     struct ck_attention_job job = {
         .kernels = engine->kernels,
         .a = a,
@@ -190,7 +193,7 @@ void ck_latent_attention_apply(struct ck_engine *engine, const struct ck_latent_
         size_t work = ck_min(a->heads, CK_HEAD_TILE) * width * longest_row(&job) * 2;
         ck_run(engine, a->heads, job.rows * a->nope * a->latent, absorb_queries, &job);
         if (a->cache_kind == CK_BF16) {
-            ck_attend_bf16(engine, &job, work);
+            engine->kernels->attention_bf16->attend(engine, &job, work);
         } else {
             ck_run(engine, job.rows * ck_blocks(a->heads, CK_HEAD_TILE), work, attend_row, &job);
         }

@@ -13,12 +13,16 @@ struct ck_attention_job {
     float *queries;  // [rows, heads, latent + rope] in the latent space
     float *latents;  // [rows, heads, latent] attended
     uint8_t *scratch;
-    size_t scratch_bytes;  // of one thread
+    size_t scratch_bytes;  // of one thread, a multiple of 64
 };
 
-// Attention over a BF16 cache, by products of BF16 (ck_attention_bf16.c): fills job->latents.
-size_t ck_attention_bf16_scratch(const struct ck_latent_attention *a);
-void ck_attend_bf16(struct ck_engine *engine, struct ck_attention_job *job, size_t row_work);
+// Attention over a BF16 cache by products of BF16: fills job->latents. By panels
+// (ck_attention_bf16.c), or by tiles of AMX (ck_amx_attention.c).
+struct ck_attention_form {
+    size_t (*scratch)(const struct ck_latent_attention *a);  // bytes of one thread
+    // `row_work`: multiplications of the longest row and CK_HEAD_TILE heads.
+    void (*attend)(struct ck_engine *engine, struct ck_attention_job *job, size_t row_work);
+};
 
 #pragma clang assume_nonnull end
 #endif

@@ -76,7 +76,7 @@ static size_t lay_out(const struct ck_latent_attention *a, uint8_t *_Nullable ba
     return used;
 }
 
-size_t ck_attention_bf16_scratch(const struct ck_latent_attention *a)
+static size_t scratch_bytes(const struct ck_latent_attention *a)
 {
     struct scratch none;
     return lay_out(a, NULL, &none);
@@ -242,7 +242,7 @@ static size_t heads_of_task(size_t heads, size_t limit)
     return count;
 }
 
-void ck_attend_bf16(struct ck_engine *engine, struct ck_attention_job *job, size_t row_work)
+static void attend(struct ck_engine *engine, struct ck_attention_job *job, size_t row_work)
 {
     size_t heads = job->a->heads;
     uint32_t *firsts = ck_scratch(engine, CK_SCRATCH_CUTS, job->rows * 2 * sizeof *firsts);
@@ -260,3 +260,8 @@ void ck_attend_bf16(struct ck_engine *engine, struct ck_attention_job *job, size
     size_t items = runs * (heads / tasks.heads);
     ck_run(engine, items, row_work * job->rows / runs, attend_task, &tasks);
 }
+
+const struct ck_attention_form ck_panel_attention = {
+    .scratch = scratch_bytes,
+    .attend = attend,
+};

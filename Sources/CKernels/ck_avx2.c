@@ -278,6 +278,7 @@ TARGET static float weigh(uint16_t *weights, const float *scores, float factor, 
 const struct ck_kernels ck_avx2_kernels = {
     .level = CK_AVX2,
     .panel = &ck_avx2_panel,
+    .attention_bf16 = &ck_panel_attention,
     .matmul_f32 = matmul_f32,
     .accumulate_f32 = accumulate_f32,
     .rms_norm = rms_norm,

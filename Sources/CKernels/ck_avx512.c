@@ -282,12 +282,21 @@ TARGET static float weigh(uint16_t *weights, const float *scores, float factor, 
 const struct ck_kernels ck_avx512_kernels = {
     .level = CK_AVX512,
     .panel = &ck_avx512_panel,
+    .attention_bf16 = &ck_panel_attention,
     STAGES,
 };
 
 const struct ck_kernels ck_avx512_bf16_kernels = {
     .level = CK_AVX512_BF16,
     .panel = &ck_avx512_bf16_panel,
+    .attention_bf16 = &ck_panel_attention,
+    STAGES,
+};
+
+const struct ck_kernels ck_amx_kernels = {
+    .level = CK_AMX,
+    .panel = &ck_amx_panel,
+    .attention_bf16 = &ck_amx_attention,
     STAGES,
 };
 #endif

@@ -306,4 +306,15 @@ const struct ck_panel_kernels ck_avx512_bf16_panel = {
     .pair_rows = pair_rows,
     .narrow_bf16 = convert_bf16,
 };
+
+const struct ck_panel_kernels ck_amx_panel = {
+    .row_major_rows = CK_AMX_ROWS,
+    .product_i8 = ck_amx_product_i8,
+    .product_bf16 = ck_amx_product_bf16,
+    .product_wide = product_wide,
+    .product_f32 = product_f32,
+    .transpose = transpose,
+    .pair_rows = pair_rows,
+    .narrow_bf16 = convert_bf16,
+};
 #endif

@@ -14,10 +14,17 @@ extern const struct ck_panel_kernels ck_reference_panel;
 extern const struct ck_kernels ck_avx2_kernels;
 extern const struct ck_kernels ck_avx512_kernels;
 extern const struct ck_kernels ck_avx512_bf16_kernels;
+extern const struct ck_kernels ck_amx_kernels;
 extern const struct ck_panel_kernels ck_avx2_panel;
 extern const struct ck_panel_kernels ck_avx512_panel;
 extern const struct ck_panel_kernels ck_avx512_bf16_panel;
+extern const struct ck_panel_kernels ck_amx_panel;
+extern const struct ck_attention_form ck_amx_attention;
+// Products of row-major rows by tiles (ck_amx_panel.c).
+void ck_amx_product_i8(const struct ck_product *product);
+void ck_amx_product_bf16(const struct ck_product *product);
 #endif
+extern const struct ck_attention_form ck_panel_attention;
 
 // The layouts in plain C, for levels that have nothing better.
 void ck_plain_transpose(uint32_t *panel, const void *_Nullable const *_Nonnull rows, size_t units);
@@ -84,8 +91,11 @@ void *ck_scratch(struct ck_engine *engine, int slot, size_t bytes);
 
 // ---- Activations as products read them (ck_linear.c) -----------------------------------------
 
-// Bytes of one row of activations.
-size_t ck_operand_bytes(const struct ck_linear *linear);
+// Whether products with this linear take rows row-major, and how many at a time.
+int ck_is_row_major(const struct ck_kernels *kernels, const struct ck_linear *linear);
+size_t ck_tile_rows(const struct ck_kernels *kernels, const struct ck_linear *linear);
+// Bytes of one row of activations, with the zeros behind it.
+size_t ck_operand_bytes(const struct ck_kernels *kernels, const struct ck_linear *linear);
 // One row; `start` and `token_scale` are written for int8 only.
 void ck_operand_row(const struct ck_kernels *kernels, const struct ck_linear *linear, void *row,
                     const float *x, int32_t *start, float *token_scale);

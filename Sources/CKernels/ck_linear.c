@@ -35,7 +35,7 @@ struct group {
 
 // Activations as products of one linear read them.
 struct operand {
-    uint8_t *tiles;      // by row: units of 4 bytes
+    uint8_t *tiles;      // [rows, row_bytes], interleaved by tile unless the kernels are row-major
     int32_t *starts;     // [rows]
     float *token_scales; // [rows]
 };
@@ -49,7 +49,7 @@ struct job {
     int which;          // operand that is being prepared
     size_t row_bytes;   // of an operand
     size_t panels;
-    uint8_t *row_scratch;  // [threads, CK_TILE_ROWS, row_bytes]
+    uint8_t *row_scratch;  // [threads, CK_TILE_ROWS_MAX, row_bytes]
 };
 
 void *ck_scratch(struct ck_engine *engine, int slot, size_t bytes)
@@ -90,25 +90,43 @@ void ck_engine_destroy(struct ck_engine *engine)
 
 // ---- Activations -----------------------------------------------------------------------------
 
-size_t ck_operand_bytes(const struct ck_linear *linear)
+int ck_is_row_major(const struct ck_kernels *k, const struct ck_linear *linear)
+{
+    if (k->panel->row_major_rows == 0) return 0;
+    return linear->kind >= CK_INT8_STATIC || (linear->kind == CK_BF16 && !linear->wide);
+}
+
+size_t ck_tile_rows(const struct ck_kernels *k, const struct ck_linear *linear)
+{
+    return ck_is_row_major(k, linear) ? k->panel->row_major_rows : CK_TILE_ROWS;
+}
+
+// Bytes of one row as units, without what row-major kernels want behind it.
+static size_t unit_bytes(const struct ck_linear *linear)
 {
     if (linear->kind >= CK_INT8_STATIC) return ck_blocks(linear->inputs, 4) * 4;
     if (linear->kind == CK_BF16 && !linear->wide) return ck_blocks(linear->inputs, 2) * 4;
     return ck_blocks(linear->inputs, 2) * 8;
 }
 
+size_t ck_operand_bytes(const struct ck_kernels *k, const struct ck_linear *linear)
+{
+    size_t bytes = unit_bytes(linear);
+    // An odd number of cache lines: the rows of a tile then lie in different sets of the cache.
+    return ck_is_row_major(k, linear) ? (ck_blocks(bytes, 64) | 1) * 64 : bytes;
+}
+
 void ck_operand_row(const struct ck_kernels *k, const struct ck_linear *linear, void *row,
                     const float *x, int32_t *start, float *token_scale)
 {
-    size_t inputs = linear->inputs, bytes = ck_operand_bytes(linear);
+    size_t inputs = linear->inputs, last = unit_bytes(linear) - 4;
+    memset((uint8_t *)row + last, 0, ck_operand_bytes(k, linear) - last);
     if (linear->kind < CK_INT8_STATIC) {
-        memset((uint8_t *)row + bytes - 4, 0, 4);
         if (linear->kind == CK_BF16 && !linear->wide) k->panel->narrow_bf16(row, x, inputs);
         else memcpy(row, x, inputs * sizeof *x);
         return;
     }
     int8_t *codes = row;
-    memset(codes + bytes - 4, 0, 4);
     int32_t sum;
     if (linear->kind == CK_INT8_STATIC) {
         k->quantize_static(codes, &sum, x, linear->input_scale, linear->input_offset, inputs);
@@ -136,15 +154,15 @@ static void prepare_tile(void *context, size_t item, size_t thread)
     const struct ck_linear *linear = job->which ? group->second : group->linear;
     const struct operand *operand = &job->operands[job->which];
     uint8_t *target = operand->tiles + tile->first * job->row_bytes;
-    uint8_t *rows = tile->rows == 1
-                        ? target
-                        : job->row_scratch + thread * CK_TILE_ROWS * job->row_bytes;
+    int direct = tile->rows == 1 || ck_is_row_major(job->kernels, linear);
+    size_t scratch = thread * CK_TILE_ROWS_MAX * job->row_bytes;
+    uint8_t *rows = direct ? target : job->row_scratch + scratch;
     for (size_t r = 0; r < tile->rows; r++) {
         size_t row = tile->first + r;
         ck_operand_row(job->kernels, linear, rows + r * job->row_bytes, row_at(&job->x, row),
                        operand->starts + row, operand->token_scales + row);
     }
-    if (tile->rows > 1) ck_interleave(target, rows, job->row_bytes, tile->rows);
+    if (!direct) ck_interleave(target, rows, job->row_bytes, tile->rows);
 }
 
 // ---- Products --------------------------------------------------------------------------------
@@ -178,7 +196,10 @@ static void tile_product(const struct job *job, const struct tile *tile,
         .y = y,
         .y_stride = y_stride,
         .x = operand->tiles + tile->first * job->row_bytes,
+        .x_stride = job->row_bytes,
         .rows = tile->rows,
+        .part = (size_t)(tile - job->tiles) - job->groups[tile->group].first_tile,
+        .parts = job->groups[tile->group].tiles,
         .starts = operand->starts + tile->first,
         .token_scales = operand->token_scales + tile->first,
     };
@@ -192,7 +213,7 @@ static void multiply_panel(void *context, size_t item, size_t thread)
     const struct group *group = &job->groups[item / job->panels];
     size_t panel = item % job->panels, output = panel * CK_PANEL;
     size_t outputs = ck_min(CK_PANEL, group->linear->outputs - output);
-    float y[CK_TILE_ROWS * CK_PANEL], up[CK_TILE_ROWS * CK_PANEL];
+    float y[CK_TILE_ROWS_MAX * CK_PANEL], up[CK_TILE_ROWS_MAX * CK_PANEL];
     for (size_t t = group->first_tile; t < group->first_tile + group->tiles; t++) {
         const struct tile *tile = &job->tiles[t];
         if (outputs == CK_PANEL && !job->y.table && !group->second) {
@@ -213,17 +234,24 @@ static void multiply_panel(void *context, size_t item, size_t thread)
     }
 }
 
-// As even as possible: a tile of one row beside one of twelve would be slow.
-static size_t cut_tiles(struct tile *tiles, struct group *groups, size_t group_count)
+// Interleaved tiles are cut as evenly as possible: one of one row beside one of twelve would be
+// slow. Row-major ones cost the same by sixteens of rows, so that only the last is not full.
+static size_t cut_tiles(const struct ck_kernels *k, struct tile *tiles, struct group *groups,
+                        size_t group_count)
 {
     size_t count = 0;
     for (size_t g = 0; g < group_count; g++) {
         struct group *group = &groups[g];
         group->first_tile = count;
-        group->tiles = ck_blocks(group->rows, CK_TILE_ROWS);
-        size_t first = group->first;
+        size_t most = ck_tile_rows(k, group->linear), first = group->first;
+        int even = !ck_is_row_major(k, group->linear);
+        if (group->second && ck_tile_rows(k, group->second) < most) {
+            most = ck_tile_rows(k, group->second);
+        }
+        group->tiles = ck_blocks(group->rows, most);
         for (size_t t = 0; t < group->tiles; t++) {
-            size_t rows = group->rows / group->tiles + (t < group->rows % group->tiles);
+            size_t rows = even ? group->rows / group->tiles + (t < group->rows % group->tiles)
+                               : ck_min(most, group->rows - t * most);
             tiles[count++] = (struct tile){(uint32_t)g, (uint32_t)first, (uint32_t)rows};
             first += rows;
         }
@@ -243,7 +271,8 @@ static struct operand make_operand(struct ck_engine *engine, int slot, size_t ro
 {
     float *tokens = ck_scratch(engine, CK_SCRATCH_TOKENS, rows * 4 * sizeof(float));
     return (struct operand){
-        .tiles = ck_scratch(engine, slot, rows * row_bytes),
+        // Row-major kernels read whole tiles, also behind the last row.
+        .tiles = ck_scratch(engine, slot, (rows + CK_TILE_ROWS_MAX) * row_bytes),
         .starts = (int32_t *)tokens + rows * (which ? 2 : 0),
         .token_scales = tokens + rows * (which ? 3 : 1),
     };
@@ -257,10 +286,10 @@ static void apply_groups(struct ck_engine *engine, struct group *groups, size_t 
     int gated = groups[0].second != NULL, shared = 1;
     size_t row_bytes = 0;
     for (size_t g = 0; g < group_count; g++) {
-        size_t bytes = ck_operand_bytes(groups[g].linear);
+        size_t bytes = ck_operand_bytes(engine->kernels, groups[g].linear);
         row_bytes = bytes > row_bytes ? bytes : row_bytes;
         if (!gated) continue;
-        bytes = ck_operand_bytes(groups[g].second);
+        bytes = ck_operand_bytes(engine->kernels, groups[g].second);
         row_bytes = bytes > row_bytes ? bytes : row_bytes;
         shared &= same_operand(groups[g].linear, groups[g].second);
     }
@@ -274,9 +303,9 @@ static void apply_groups(struct ck_engine *engine, struct group *groups, size_t 
         .y = *y,
         .row_bytes = row_bytes,
         .panels = ck_blocks(any->outputs, CK_PANEL),
-        .row_scratch = ck_scratch(engine, CK_SCRATCH_ROWS, threads * CK_TILE_ROWS * row_bytes),
+        .row_scratch = ck_scratch(engine, CK_SCRATCH_ROWS, threads * CK_TILE_ROWS_MAX * row_bytes),
     };
-    size_t tile_count = cut_tiles(tiles, groups, group_count);
+    size_t tile_count = cut_tiles(engine->kernels, tiles, groups, group_count);
     size_t tile_work = rows / tile_count * any->inputs * 4;
     job.operands[0] = make_operand(engine, CK_SCRATCH_TILES, rows, row_bytes, 0);
     job.operands[1] = job.operands[0];

@@ -147,6 +147,7 @@ static float weigh(uint16_t *weights, const float *scores, float scale, size_t c
 const struct ck_kernels ck_reference_kernels = {
     .level = CK_REFERENCE,
     .panel = &ck_reference_panel,
+    .attention_bf16 = &ck_panel_attention,
     .matmul_f32 = matmul_f32,
     .accumulate_f32 = accumulate_f32,
     .rms_norm = rms_norm,

@@ -175,14 +175,8 @@ enum EngineLoader {
         let threads =
             configuration.threadCount > 0
             ? configuration.threadCount : max(1, processors / configuration.layout.worldSize)
-        let level: CPUBackend.KernelLevel =
-            switch configuration.kernelLevel {
-            case "reference": .reference
-            case "avx2": .avx2
-            case "avx512": .avx512
-            case "avx512_bf16": .avx512BF16
-            default: .best
-            }
+        let level =
+            CPUBackend.KernelLevel.allCases.first { $0.name == configuration.kernelLevel } ?? .best
         do throws(BackendError) {
             return try CPUBackend(
                 kernels: level, threads: min(threads, CPUBackend.threadCountMax),

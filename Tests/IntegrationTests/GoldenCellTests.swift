@@ -86,11 +86,13 @@ import Testing
         #expect(try Self.agreement(cell, "demo-bf16") == 12)
     }
 
-    /// What `make serve` runs: the inputs of products rounded to BF16, as the model was made.
+    /// What `make serve` runs: the inputs of products rounded to BF16, as the model was made. In a
+    /// prompt or two rounding chooses another expert than float32 does, and each kernel level has
+    /// its own such prompts: 12 are equal with AVX-512 BF16, 10 with AMX.
     @Test func theDefaultTypeContinuesTheBundledModelNearlyAlike() throws {
         let cell = try RunningCell(model: "demo-bf16", dp: 2)
         let count = try Self.agreement(cell, "demo-bf16")
         print("demo-bf16, --dtype auto: \(count) of 12 continuations equal")
-        #expect(count >= 11)
+        #expect(count >= 10)
     }
 }

@@ -27,6 +27,7 @@ enum {
     CK_AVX2 = 2,       // AVX2 and FMA
     CK_AVX512 = 3,     // AVX-512 F, BW, VL, DQ and VNNI
     CK_AVX512_BF16 = 4,
+    CK_AMX = 5,  // AVX-512 BF16, and tiles of int8 and BF16
 };
 
 enum {
@@ -35,11 +36,14 @@ enum {
     CK_POSITION_TILE = 64,  // positions that one step of the softmax takes; counted from 0
     CK_HEAD_TILE = 16,      // heads that one attention task takes
     CK_THREADS_MAX = 512,
-    CK_PANEL = 32,      // outputs of a packed panel of weights
-    CK_TILE_ROWS = 12,  // rows of a tile of activations, at most
+    CK_PANEL = 32,          // outputs of a packed panel of weights
+    CK_TILE_ROWS = 12,      // rows of a tile of activations, at most: of the vector levels
+    CK_AMX_ROWS = 32,       // and of products that AMX computes
+    CK_TILE_ROWS_MAX = 32,  // of any level
 };
 
 struct ck_kernels;
+struct ck_attention_form;
 
 // One query token against its sequence, for a group of heads, in the absorbed MLA form.
 struct ck_attention {
@@ -61,9 +65,14 @@ struct ck_attention {
 struct ck_product {
     float *y;            // [rows, CK_PANEL], y_stride
     size_t y_stride;
-    const void *x;       // tile [units, rows] of 4 bytes; product_wide: F32 [units, 2, rows]
+    const void *x;       // tile [units, rows] of 4 bytes; product_wide: F32 [units, 2, rows];
+                         // row-major kernels: [rows, x_stride], zeros behind the depth;
+                         // readable up to a multiple of 16 rows
+    size_t x_stride;     // bytes from row to row, a multiple of 64; row-major kernels only
     const void *w;       // panel [units, CK_PANEL] of 4 bytes; int8 codes are stored plus 128
-    size_t rows;         // 1 ... CK_TILE_ROWS
+    size_t rows;         // 1 ... CK_TILE_ROWS, or row_major_rows
+    size_t part, parts;  // this product is one of `parts` with the panel, or 0: row-major
+                         // kernels ask for that part of the next panel meanwhile
     size_t units;
     int accumulate;      // adds to y instead of overwriting it; not for int8
     // int8 only: y = f32(sum + bias) * scale, or f32(sum) * scale * token_scales[row]
@@ -76,6 +85,8 @@ struct ck_product {
 // Products with packed weights. Every (row, output) pair has one accumulator that takes the depth
 // in rising order.
 struct ck_panel_kernels {
+    // Not 0: product_i8 and product_bf16 take up to so many rows, and take them row-major.
+    size_t row_major_rows;
     void (*product_i8)(const struct ck_product *);
     void (*product_bf16)(const struct ck_product *);  // BF16 activations and weights
     void (*product_wide)(const struct ck_product *);  // F32 activations, BF16 weights
@@ -95,6 +106,7 @@ struct ck_panel_kernels {
 struct ck_kernels {
     int level;
     const struct ck_panel_kernels *panel;
+    const struct ck_attention_form *attention_bf16;  // over a BF16 cache
     // y[r, o] = sum over i of x[r, i] * w[o, i]
     void (*matmul_f32)(float *y,        // [rows, outputs], y_stride
                        size_t y_stride,
@@ -139,6 +151,8 @@ struct ck_kernels {
 
 // NULL when this CPU cannot run the level or the number names none.
 const struct ck_kernels *_Nullable ck_kernels_select(int level);
+// What a level needs and does not find here; NULL where it runs.
+const char *_Nullable ck_kernels_refusal(int level);
 // The highest level that this CPU runs.
 int ck_kernels_best(void);
 

@@ -72,7 +72,7 @@ extension Array where Element == Float {
 
 /// The vector levels that this CPU runs.
 enum Levels {
-    static let vector = [Int(CK_AVX2), Int(CK_AVX512), Int(CK_AVX512_BF16)].filter {
+    static let vector = [CK_AVX2, CK_AVX512, CK_AVX512_BF16, CK_AMX].map { Int($0) }.filter {
         ck_kernels_select(Int32($0)) != nil
     }
 

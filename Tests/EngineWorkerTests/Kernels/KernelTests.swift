@@ -9,6 +9,24 @@ import Testing
     static let sumTolerance: Float = 1e-5
     static let sizes = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 100, 129]
 
+    @Test func aLevelThatIsRefusedSaysWhatIsMissing() {
+        for level in Int32(CK_REFERENCE)...Int32(CK_AMX) {
+            #expect((ck_kernels_select(level) == nil) == (ck_kernels_refusal(level) != nil))
+        }
+        #expect(ck_kernels_select(99) == nil)
+        #expect(ck_kernels_refusal(99).map { String(cString: $0) } == "there is no such level")
+    }
+
+    @Test(
+        .enabled(
+            if: ck_kernels_refusal(Int32(CK_AMX)) == nil,
+            "without AMX tiles (CPU, or Linux before 5.16) the tests go over the other levels"))
+    func amxIsTheBestLevelWhereThereAreTiles() throws {
+        #expect(ck_kernels_best() == Int32(CK_AMX))
+        #expect(Levels.vector.contains(Int(CK_AMX)))
+        #expect(try Levels.kernels(Int(CK_AMX)).level == Int32(CK_AMX))
+    }
+
     @Test(arguments: Levels.vector) func matrixProductsAgree(level: Int) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
         var random = KernelRandom(seed: 1)

@@ -41,7 +41,10 @@ import Testing
             let engine = try #require(ck_engine_create(level, threads))
             defer { ck_engine_destroy(engine) }
             let byteCount = ck_packed_bytes(Int32(packedKind), outputs, inputs)
-            let packed = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
+            // NaN behind the weights: a kernel that multiplies what it must not read shows.
+            let packed = UnsafeMutableRawPointer.allocate(
+                byteCount: byteCount + 4096, alignment: 64)
+            packed.initializeMemory(as: UInt8.self, repeating: 0xff, count: byteCount + 4096)
             defer { packed.deallocate() }
             var own = [Float](repeating: 0, count: scales.count)
             let half = floats.map { UInt16($0.bitPattern >> 16) }
@@ -146,7 +149,7 @@ import Testing
         var random = KernelRandom(seed: 42)
         for (outputs, inputs) in Self.shapes + [(40, 7168)] {
             let layer = Layer(kind, outputs: outputs, inputs: inputs, random: &random)
-            for rows in 1...14 {
+            for rows in Array(1...14) + [16, 17, 31, 32, 33, 40] {
                 let x = random.floats(rows * inputs, scale: 9)
                 let expected = try layer.apply(x, rows: rows, level: 0, threads: 1)
                 for level in Self.levels.dropFirst() {
@@ -171,6 +174,12 @@ import Testing
                 let alone = try layer.apply(values, rows: 1, level: level, threads: 1)
                 let range = (row * outputs)..<(row * outputs + outputs)
                 #expect(alone.bitPatterns == Array(together[range]).bitPatterns, "\(level)")
+            }
+            for count in 2...40 {
+                let first = Array(x[..<(count * inputs)])
+                let fewer = try layer.apply(first, rows: count, level: level, threads: 2)
+                let same = Array(together[..<(count * outputs)])
+                #expect(fewer.bitPatterns == same.bitPatterns, "\(level), \(count) rows")
             }
         }
     }

@@ -63,6 +63,35 @@ import Testing
         #expect(agreeing.count >= 10, "\(agreeing)")
     }
 
+    /// What rounding to BF16 does to the last logits of each prompt (root of the mean square), in
+    /// rising order.
+    func roundingErrors(_ name: String, _ kernels: CPUBackend.KernelLevel) throws -> [Double] {
+        let driver = try Driver(name, kernels: kernels, elementType: .bfloat16)
+        let final = try Fixtures.golden(name, "final_logits").floats("final_logits")
+        let vocabulary = driver.model.vocabularySize
+        return try Fixtures.prompts(name).enumerated().map { n, prompt in
+            let last = try #require(try driver.logits(of: prompt).last)
+            let expected = final[(n * vocabulary)..<((n + 1) * vocabulary)]
+            let sum = zip(last, expected).reduce(0.0) {
+                $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1)
+            }
+            return (sum / Double(vocabulary)).squareRoot()
+        }.sorted()
+    }
+
+    /// Levels add the same BF16 products in other orders, and none may lose half as much again as
+    /// the reference, which adds them one by one. The median counts: a prompt in which rounding
+    /// chooses another expert is far off, and each level has its own such prompts.
+    @Test func bfloat16LosesAsMuchAtEveryLevel() throws {
+        let expected = try roundingErrors("demo-bf16", .reference)
+        for level in CPUBackend.KernelLevel.allCases where level.isAvailable {
+            let found = try roundingErrors("demo-bf16", level)
+            let (half, worst) = (found[found.count / 2], found[found.count - 1])
+            print("demo-bf16 in bfloat16, \(level.name): median \(half), largest \(worst)")
+            #expect(half > 0 && half < 1.5 * expected[expected.count / 2], "\(found)")
+        }
+    }
+
     @Test(arguments: ["tiny-random", "demo-bf16"])
     func everyStageAgreesWithTheTrace(name: String) throws {
         let run = try TracedRun(name)

@@ -13,12 +13,26 @@ public final class CPUBackend: Backend {
         case avx2 = 2
         case avx512 = 3
         case avx512BF16 = 4
+        case amx = 5
 
         /// The best one that this CPU runs.
         public static var best: KernelLevel {
             KernelLevel(rawValue: ck_kernels_best()) ?? .portable
         }
         public var isAvailable: Bool { ck_kernels_select(rawValue) != nil }
+        /// Its name as an option.
+        public var name: String {
+            switch self {
+            case .reference: "reference"
+            case .portable: "portable"
+            case .avx2: "avx2"
+            case .avx512: "avx512"
+            case .avx512BF16: "avx512_bf16"
+            case .amx: "amx"
+            }
+        }
+        /// What it needs and does not find here; nil where it runs.
+        var refusal: String? { ck_kernels_refusal(rawValue).map { String(cString: $0) } }
     }
 
     public enum ElementType: Hashable, Sendable {
@@ -65,8 +79,8 @@ public final class CPUBackend: Backend {
         weightsCache: PackedWeightsCache? = nil
     ) throws(BackendError) {
         precondition((1...Self.threadCountMax).contains(threads), "\(threads) threads")
-        guard kernels.isAvailable else {
-            throw .unsupported("this CPU does not run the \(kernels) kernels")
+        if let refusal = kernels.refusal {
+            throw .unsupported("this CPU does not run the \(kernels.name) kernels: \(refusal)")
         }
         guard let engine = ck_engine_create(kernels.rawValue, threads) else {
             throw .device("\(threads) threads cannot be started; raise the limit on tasks")

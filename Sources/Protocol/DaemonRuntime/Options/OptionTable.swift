@@ -154,7 +154,8 @@ public enum OptionTable {
             "worker-threads", .integer(0...1024), .node([.worker]), default: "0",
             help: "Threads of the kernels; 0: the processors divided by the number of workers."),
         .init(
-            "kernel-level", .choice(["auto", "reference", "avx2", "avx512", "avx512_bf16"]),
+            "kernel-level",
+            .choice(["auto", "reference", "avx2", "avx512", "avx512_bf16", "amx"]),
             .node([.worker]), default: "auto", help: "Instruction set of the kernels."),
         .init(
             "packed-weights-cache", .text, .node([.worker]),

@@ -1,0 +1,179 @@
+// Products with packed panels by tiles: up to 32 rows by 32 outputs at a time. Rows of activations
+// are row-major with zeros behind the depth, up to a whole tile.
+//
+// Every (row, output) pair has one accumulator that takes the depth in rising order. For BF16 one
+// instruction adds the even and the odd products of 32 inputs apart, in rising order, then both
+// to the accumulator; so tiles compute every number of rows. For int8 sums are exact, and a single
+// row is VNNI's: it takes half the time.
+#if defined(__x86_64__)
+#include "ck_amx.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+enum { STREAMS = 4 };  // in which the next panel is asked for; memory serves them faster than one
+
+// What is asked for while one product is computed: `lines` of every stream a step.
+struct ahead {
+    const char *at;
+    size_t stream, lines;
+};
+
+static struct ahead look_ahead(const struct ck_product *p)
+{
+    if (p->parts == 0) return (struct ahead){0};
+    size_t panel = p->units * CK_PANEL * 4, steps = ck_blocks(p->units, CK_TILE_UNITS);
+    size_t lines = ck_blocks(panel / 64, p->parts * STREAMS);
+    const char *next = (const char *)p->w + panel + p->part * lines * STREAMS * 64;
+    return (struct ahead){next, lines * 64, ck_blocks(lines, steps)};
+}
+
+INLINE void prefetch_weights(struct ahead *ahead)
+{
+    for (size_t line = 0; line < ahead->lines; line++, ahead->at += 64) {
+        UNROLL for (size_t stream = 0; stream < STREAMS; stream++) {
+            _mm_prefetch(ahead->at + stream * ahead->stream, _MM_HINT_T1);
+        }
+    }
+}
+
+const struct ck_tile_shapes ck_tile_shapes = {
+    .palette = 1,
+    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+    .rows = {16, 16, 16, 16, 16, 16, 16, 16},
+};
+_Thread_local int ck_tiles_are_shaped;
+
+// What lies behind the last whole tile of weights, with zeros up to a whole one: garbage times a
+// zero of the activations could be NaN.
+INLINE void copy_tail(uint8_t *tail, const uint8_t *w, size_t units)
+{
+    memset(tail, 0, CK_TILE_UNITS * CK_PANEL * 4);
+    memcpy(tail, w, units * CK_PANEL * 4);
+}
+
+#define LOAD_WEIGHTS(FROM)                                                                       \
+    _tile_loadd(6, (FROM), CK_PANEL * 4);                                                        \
+    _tile_loadd(7, (FROM) + CK_TILE_BYTES, CK_PANEL * 4);
+
+// One step of depth for up to 16 rows, or up to 32 (`two`).
+#define STEP(DOT, FROM)                                                                          \
+    LOAD_WEIGHTS(FROM)                                                                           \
+    _tile_loadd(4, x, x_stride);                                                                 \
+    DOT(0, 4, 6);                                                                                \
+    DOT(1, 4, 7);                                                                                \
+    if (two) {                                                                                   \
+        _tile_loadd(5, x + CK_TILE_SIDE * x_stride, x_stride);                                   \
+        DOT(2, 5, 6);                                                                            \
+        DOT(3, 5, 7);                                                                            \
+    }                                                                                            \
+    x += CK_TILE_BYTES;
+
+#define DEPTH(DOT)                                                                               \
+    const uint8_t *x = p->x, *w = p->w;                                                          \
+    const size_t x_stride = p->x_stride;                                                         \
+    size_t units = p->units;                                                                     \
+    struct ahead ahead = look_ahead(p);                                                          \
+    for (; units >= CK_TILE_UNITS; units -= CK_TILE_UNITS) {                                     \
+        prefetch_weights(&ahead);                                                                \
+        STEP(DOT, w)                                                                             \
+        w += CK_TILE_UNITS * CK_PANEL * 4;                                                       \
+    }                                                                                            \
+    if (units > 0) {                                                                             \
+        _Alignas(64) uint8_t tail[CK_TILE_UNITS * CK_PANEL * 4];                                 \
+        copy_tail(tail, w, units);                                                               \
+        STEP(DOT, tail)                                                                          \
+    }
+
+INLINE void zero_sums(const int two)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    if (two) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+}
+
+// Sums of `stride` elements a row.
+#define LOAD_SUMS(FROM, STRIDE)                                                                  \
+    _tile_loadd(0, (FROM), (STRIDE) * 4);                                                        \
+    _tile_loadd(1, (FROM) + CK_TILE_SIDE, (STRIDE) * 4);                                         \
+    if (two) {                                                                                   \
+        _tile_loadd(2, (FROM) + CK_TILE_SIDE * (STRIDE), (STRIDE) * 4);                          \
+        _tile_loadd(3, (FROM) + CK_TILE_SIDE * (STRIDE) + CK_TILE_SIDE, (STRIDE) * 4);           \
+    }
+#define STORE_SUMS(TO, STRIDE)                                                                   \
+    _tile_stored(0, (TO), (STRIDE) * 4);                                                         \
+    _tile_stored(1, (TO) + CK_TILE_SIDE, (STRIDE) * 4);                                          \
+    if (two) {                                                                                   \
+        _tile_stored(2, (TO) + CK_TILE_SIDE * (STRIDE), (STRIDE) * 4);                           \
+        _tile_stored(3, (TO) + CK_TILE_SIDE * (STRIDE) + CK_TILE_SIDE, (STRIDE) * 4);            \
+    }
+
+INLINE void sum_i8(const struct ck_product *p, int32_t *sums, const int two)
+{
+    zero_sums(two);
+    DEPTH(_tile_dpbsud)
+    STORE_SUMS(sums, (size_t)CK_PANEL)
+}
+
+TARGET void ck_amx_product_i8(const struct ck_product *p)
+{
+    if (p->rows == 1) {
+        ck_avx512_panel.product_i8(p);
+        return;
+    }
+    _Alignas(64) int32_t sums[CK_AMX_ROWS * CK_PANEL];
+    ck_shape_tiles();
+    if (p->rows > CK_TILE_SIDE) sum_i8(p, sums, 1);
+    else sum_i8(p, sums, 0);
+    for (size_t half = 0; half < CK_PANEL; half += 16) {
+        __m512 scale = _mm512_loadu_ps(p->scale + half);
+        __m512i bias = p->bias ? _mm512_loadu_si512(p->bias + half) : _mm512_setzero_si512();
+        for (size_t r = 0; r < p->rows; r++) {
+            __m512i sum = _mm512_load_si512(sums + r * CK_PANEL + half);
+            sum = _mm512_add_epi32(sum, _mm512_set1_epi32(p->starts[r]));
+            __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sum, bias)), scale);
+            if (p->token_scales) y = _mm512_mul_ps(y, _mm512_set1_ps(p->token_scales[r]));
+            _mm512_storeu_ps(p->y + r * p->y_stride + half, y);
+        }
+    }
+}
+
+INLINE void sum_bf16(const struct ck_product *p, float *y, size_t y_stride, const int two)
+{
+    if (p->accumulate) {
+        LOAD_SUMS(y, y_stride)
+    } else {
+        zero_sums(two);
+    }
+    DEPTH(_tile_dpbf16ps)
+    STORE_SUMS(y, y_stride)
+}
+
+TARGET void ck_amx_product_bf16(const struct ck_product *p)
+{
+    ck_shape_tiles();
+    if (p->rows == 2 * CK_TILE_SIDE) {
+        sum_bf16(p, p->y, p->y_stride, 1);
+        return;
+    }
+    if (p->rows == CK_TILE_SIDE) {
+        sum_bf16(p, p->y, p->y_stride, 0);
+        return;
+    }
+    // Sums of whole tiles, of which only some rows are wanted.
+    _Alignas(64) float sums[CK_AMX_ROWS * CK_PANEL];
+    if (p->accumulate) {
+        memset(sums, 0, sizeof sums);
+        for (size_t r = 0; r < p->rows; r++) {
+            memcpy(sums + r * CK_PANEL, p->y + r * p->y_stride, CK_PANEL * sizeof *sums);
+        }
+    }
+    if (p->rows > CK_TILE_SIDE) sum_bf16(p, sums, CK_PANEL, 1);
+    else sum_bf16(p, sums, CK_PANEL, 0);
+    for (size_t r = 0; r < p->rows; r++) {
+        memcpy(p->y + r * p->y_stride, sums + r * CK_PANEL, CK_PANEL * sizeof *sums);
+    }
+}
+#endif
