@@ -22,6 +22,7 @@ final class Engine {
     private(set) var times = TickTimes()
     private var dummyTicks: UInt64 = 0
     private var submissions: UInt64 = 0
+    private var counters = TickCounters()
     private var lastTick: UInt64 = 0
     /// A sequence was cancelled since the last load was told, and no output may follow to tell it.
     private var loadIsStale = false
@@ -166,6 +167,7 @@ final class Engine {
             times.exchangeBegins(at: MonotonicClock.now())
             guard let decision = try exchange(group, view, tick, deadline) else { return }
             model.clock.lap(.exchange)
+            counters.onTick(rows: plan.rowCount, decision, waited: group.waited)
             guard decision.runsModel else {
                 times.modelRests()
                 return emitLoadIfDue(decision)
@@ -282,6 +284,7 @@ final class Engine {
         load.generationTokens = UInt64(statistics.generationTokensTotal)
         load.stageTimes = model.clock.times
         load.submissions = submissions
+        counters.write(to: &load)
         return load
     }
 }

@@ -7,11 +7,16 @@ final class ViewGroup {
     private let send: UnsafeMutableRawBufferPointer
     private let receive: UnsafeMutableRawBufferPointer
     private var entries: [TickEntry?]
+    /// Of each peer, as the collectives count it, before the exchange.
+    private var waitedBefore: [UInt64]
+    /// From the beginning of the last exchange until the slowest peer's entry was here.
+    private(set) var waited = Interval.zero
 
     init(view: UInt32, collectives: any Collectives) {
         self.view = view
         self.collectives = collectives
         entries = Array(repeating: nil, count: collectives.worldSize)
+        waitedBefore = Array(repeating: 0, count: collectives.worldSize)
         send = .allocate(byteCount: TickEntry.byteCount, alignment: 64)
         receive = .allocate(byteCount: TickEntry.byteCount * collectives.worldSize, alignment: 64)
     }
@@ -26,16 +31,32 @@ final class ViewGroup {
         _ entry: TickEntry, tick: UInt64, deadline: Instant
     ) throws(CollectiveError) -> [TickEntry?] {
         entry.encode(into: send)
+        noteWaiting()
         try collectives.allGather(
             UnsafeRawBufferPointer(send),
             into: receive,
             tag: .tickExchange(view: view, tick: tick),
             deadline: deadline)
+        noteWaiting()
         for rank in entries.indices {
             let start = rank * TickEntry.byteCount
             entries[rank] = TickEntry.decode(
                 UnsafeRawBufferPointer(rebasing: receive[start..<(start + TickEntry.byteCount)]))
         }
         return entries
+    }
+
+    /// Called before and after an exchange: the largest of the peers' differences is the wait. A
+    /// group of one has nobody to wait for.
+    private func noteWaiting() {
+        guard collectives.worldSize > 1 else { return }
+        let statistics = collectives.statistics
+        var longest: UInt64 = 0
+        for peer in waitedBefore.indices {
+            let now = statistics.waitedNanoseconds[peer]
+            longest = max(longest, now &- waitedBefore[peer])
+            waitedBefore[peer] = now
+        }
+        waited = Interval(nanoseconds: Int64(clamping: longest))
     }
 }
