@@ -5,7 +5,8 @@ import Protocol
 enum ControlFrames {
     static let all: [GoldenFrame<ControlMessage>] = [
         hello, config, refuse, ready, view, viewJoined, heartbeat, heartbeatAck, wakeRequest, wake,
-        wakeAck, peerSilent, loadUpdate, leave,
+        wakeAck, peerSilent, loadUpdate, leave, statusRequest, statusReport, drainRequest,
+        drainReport, drain,
     ]
 
     static let hello = GoldenFrame(

@@ -45,7 +45,7 @@ struct TidyRule: Sendable, CustomStringConvertible {
 
     static let pureFolders = [
         "Lockstep", "Scheduler", "KVCache", "Sampling", "Admission", "Requests", "Routing",
-        "Membership", "Views",
+        "Membership", "Views", "Operators",
     ]
 
     /// Who may give up the compiler's check of threads, and what guards the state instead.
