@@ -1,11 +1,17 @@
 /// The commands of `phalanxctl`. A new one is a case here, and a file of its own with a type whose
 /// `run` the switch below calls.
 public enum ControlCommand: String, CaseIterable, Sendable {
+    case status
+    case top
+    case drain
     case help
 
     /// What `--help` says of it: its arguments, and one line.
     var synopsis: (arguments: String, summary: String) {
         switch self {
+        case .status: StatusCommand.synopsis
+        case .top: TopCommand.synopsis
+        case .drain: DrainCommand.synopsis
         case .help: HelpCommand.synopsis
         }
     }
@@ -13,12 +19,18 @@ public enum ControlCommand: String, CaseIterable, Sendable {
     /// The page of `phalanxctl help COMMAND`.
     var page: String {
         switch self {
+        case .status: StatusCommand.page
+        case .top: TopCommand.page
+        case .drain: DrainCommand.page
         case .help: HelpCommand.page
         }
     }
 
     func run(_ arguments: [String], _ output: ControlOutput) throws(ControlError) -> ControlExit {
         switch self {
+        case .status: try StatusCommand.run(arguments, output)
+        case .top: try TopCommand.run(arguments, output)
+        case .drain: try DrainCommand.run(arguments, output)
         case .help: try HelpCommand.run(arguments, output)
         }
     }
