@@ -70,8 +70,9 @@ struct TidyRule: Sendable, CustomStringConvertible {
     ]
 
     static let daemons = ["Gateway", "Coordinator", "EngineWorker"]
-    /// No part of a deployment: the load generator makes its prompts with the gateway's tokenizer.
-    static let clients = ["Bench"]
+    /// No part of a deployment: the load generator makes its prompts with the gateway's tokenizer,
+    /// the operator's tool reads checkpoints as a worker does.
+    static let clients = ["Bench", "Control"]
 
     static let all: [TidyRule] = imports + code + shape + text
 

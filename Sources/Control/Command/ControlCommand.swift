@@ -4,6 +4,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
     case status
     case top
     case drain
+    case doctor
     case help
 
     /// What `--help` says of it: its arguments, and one line.
@@ -12,6 +13,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .status: StatusCommand.synopsis
         case .top: TopCommand.synopsis
         case .drain: DrainCommand.synopsis
+        case .doctor: DoctorCommand.synopsis
         case .help: HelpCommand.synopsis
         }
     }
@@ -22,6 +24,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .status: StatusCommand.page
         case .top: TopCommand.page
         case .drain: DrainCommand.page
+        case .doctor: DoctorCommand.page
         case .help: HelpCommand.page
         }
     }
@@ -31,6 +34,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .status: try StatusCommand.run(arguments, output)
         case .top: try TopCommand.run(arguments, output)
         case .drain: try DrainCommand.run(arguments, output)
+        case .doctor: try DoctorCommand.run(arguments, output)
         case .help: try HelpCommand.run(arguments, output)
         }
     }
