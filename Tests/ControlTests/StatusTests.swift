@@ -53,6 +53,13 @@ import Testing
         #expect(DeploymentHealth(report).serves)
     }
 
+    @Test func aShortLeaseMakesNoNoise() {
+        var report = ReportFixture.active()
+        report.lease = .milliseconds(500)
+        report.peers[0].silence = .milliseconds(400)
+        #expect(DeploymentHealth(report).serves)
+    }
+
     @Test func otherVersionsAndDrainsAreNotes() {
         var report = ReportFixture.active()
         report.peers[0].softwareVersion = "0.0.9"

@@ -8,6 +8,8 @@ internal import Protocol
 struct DeploymentHealth: Hashable {
     /// A tick that takes longer is suspicious, unless `--exchange-timeout` is shorter still.
     static let tickAgeMax = Interval.seconds(10)
+    /// Less silence than this is a scheduler's whim, however short the lease.
+    static let silenceMin = Interval.milliseconds(500)
 
     /// Empty when the deployment serves; the first one is the reason.
     let problems: [String]
@@ -30,7 +32,8 @@ struct DeploymentHealth: Hashable {
         for peer in report.peers {
             let name = Self.name(peer)
             // Five heartbeats a lease: two are missing.
-            if report.lease > .zero, peer.silence.nanoseconds > report.lease.nanoseconds / 5 * 2 {
+            let two = Interval(nanoseconds: report.lease.nanoseconds / 5 * 2)
+            if peer.silence > max(two, Self.silenceMin) {
                 problems.append(
                     "\(name) has been silent for \(Readable.time(peer.silence)); it counts as lost "
                         + "after \(Readable.time(report.lease))")
