@@ -7,9 +7,18 @@ import Testing
         try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
     }
 
+    /// Places are given in the order of HELLOs, which is not that of the processes' starts.
+    private func device(ofRank rank: Int, _ cell: RunningCell) throws -> Int {
+        let run = try ControlProcess(["status", "--json"], port: cell.coordinatorPort)
+        let workers = try #require(try json(run.output)["workers"] as? [[String: Any]])
+        let worker = workers.first { $0["dp_rank"] as? Int == rank }
+        return try #require(worker?["device"] as? Int)
+    }
+
     @Test func statusFollowsACellThatServesAndOneThatDoesNot() throws {
         let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])
-        _ = try cell.http.post("/v1/completions", ["prompt": [40, 41, 42], "max_tokens": 20])
+        _ = try cell.http.post(
+            "/v1/completions", ["prompt": [40, 41, 42], "max_tokens": 20, "ignore_eos": true])
         try cell.wait("the loads") {
             let run = try ControlProcess(["status", "--json"], port: cell.coordinatorPort)
             guard run.exitCode == 0 else { return false }
@@ -29,7 +38,8 @@ import Testing
         #expect(top.exitCode == 0)
         #expect(top.output.contains("\n1  1   0 "), "\(top.output)")
 
-        cell.workers[1].send(SIGKILL)
+        let lost = cell.workers[try device(ofRank: 1, cell)]
+        lost.send(SIGKILL)
         var run = screen
         try cell.wait("the loss") {
             run = try ControlProcess(["status"], port: cell.coordinatorPort)
@@ -44,6 +54,28 @@ import Testing
         #expect(run.complaints.contains("no coordinator answers at \(address) within 1 s"))
     }
 
+    @Test func topDrawsOnATerminalAndGivesItBack() throws {
+        let cell = try RunningCell(dp: 1)
+        let terminal = try Terminal()
+        let before = try terminal.settings()
+        let process = try terminal.start(
+            "phalanxctl",
+            [
+                "top", "--data-parallel-rpc-port", cell.coordinatorPort,
+            ])
+        // Two drawings, so that it goes on by itself.
+        let drawn = terminal.read(until: "\u{1B}[J", times: 2, within: 30)
+        #expect(drawn.hasPrefix("\u{1B}[?1049h"), "\(drawn)")
+        #expect(drawn.contains("\u{1B}[H") && drawn.contains("W  DP  TP  STAGE"), "\(drawn)")
+        #expect(try terminal.settings() != before)
+        terminal.write("q")
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0)
+        #expect(try terminal.settings() == before)
+        let rest = terminal.read(until: "\u{1B}[?1049l", times: 1, within: 30)
+        #expect(rest.hasSuffix("\u{1B}[?25h\u{1B}[?1049l"), "\(rest)")
+    }
+
     @Test func aDrainedRankFinishesItsSequencesAndLeaves() throws {
         let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])
         let body: [String: Any] = [
@@ -53,6 +85,7 @@ import Testing
         let expected = try cell.http.post("/v1/completions", body).tokens()
         let streams = try (0..<4).map { _ in try cell.http.stream("/v1/completions", body) }
         for stream in streams { _ = try stream.event() }
+        let leaving = try device(ofRank: 1, cell)
         let unknown = try ControlProcess(["drain", "7"], port: cell.coordinatorPort)
         #expect(unknown.exitCode == 1)
         #expect(unknown.complaints.contains("the deployment has DP ranks 0 to 1"))
@@ -60,12 +93,12 @@ import Testing
         #expect(drain.exitCode == 0, "\(drain.complaints)\n\(cell.logs)")
         #expect(drain.output.contains("DP rank 1 has left\nthe view ended: worker 1"))
         #expect(drain.output.contains("until a worker takes the place"))
-        #expect(cell.workers[1].exitCode() == 0)
+        #expect(cell.workers[leaving].exitCode() == 0, "\(drain.output)\n\(cell.logs)")
         let second = try ControlProcess(["drain", "1"], port: cell.coordinatorPort)
         #expect(second.exitCode == 1)
         #expect(second.complaints.contains("is missing already"))
         // The other rank's sequences go on with the replacement.
-        try cell.restartWorker(1)
+        try cell.restartWorker(leaving)
         for stream in streams {
             #expect(try stream.wholeText().tokens == Array(expected.dropFirst()), "\(cell.logs)")
         }
