@@ -24,7 +24,8 @@ import Testing
         Sickness(problem: "no gateway is here") { $0.peers.removeLast() },
         Sickness(problem: "view 3 is forming") { $0.viewState = .forming },
         // Another thread sends heartbeats while the engine hangs.
-        Sickness(problem: "worker 1 (node node-1, device 1) has been in tick 0 for 12 s") {
+        Sickness(problem: "worker 1 (node node-1, device 1) has been in the tick after 0 for 12 s")
+        {
             $0.peers[1].tickAge = .seconds(12)
         },
         Sickness(problem: "worker 0 (node node-0, device 0) has been silent for 2.5 s") {

@@ -51,7 +51,7 @@ import Testing
         run = try ControlProcess(["status", "--timeout", "1"], port: cell.coordinatorPort)
         #expect(run.exitCode == 1)
         let address = "tcp://127.0.0.1:\(cell.coordinatorPort)"
-        #expect(run.complaints.contains("no coordinator answers at \(address) within 1 s"))
+        #expect(run.complaints.contains("no coordinator answers at \(address) within 1.0 s"))
     }
 
     @Test func topDrawsOnATerminalAndGivesItBack() throws {

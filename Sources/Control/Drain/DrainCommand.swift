@@ -51,13 +51,16 @@ enum DrainCommand {
         output.write(TextTable.printable(report.text) + "\n")
         var progress = DrainProgress(report)
         while !progress.isOver {
-            let left = deadline - MonotonicClock.now()
-            guard left > .zero else {
+            let status: StatusReport
+            do throws(ControlError) {
+                let left = deadline - MonotonicClock.now()
+                status = try link.status(within: min(answerWithin, left))
+            } catch {
+                if MonotonicClock.now() < deadline { throw error }
                 throw .failed(
                     "drain: not over after \(Readable.time(arguments.timeout)); it goes on, look "
                         + "with phalanxctl status")
             }
-            let status = try link.status(within: min(answerWithin, left))
             for line in progress.onReport(status) { output.write(TextTable.printable(line) + "\n") }
             if !progress.isOver {
                 let next = min(MonotonicClock.now() + lookEvery, deadline)

@@ -82,7 +82,7 @@ final class OperatorLink {
             return "what answers at \(endpoint) is no coordinator of version "
                 + "\(DaemonProcess.version): install one release everywhere"
         }
-        return "no coordinator answers at \(endpoint) within \(Int(timeout.seconds)) s: start "
+        return "no coordinator answers at \(endpoint) within \(Readable.time(timeout)): start "
             + "phalanx-coordinator, or name its address with --data-parallel-address and "
             + "--data-parallel-rpc-port"
     }

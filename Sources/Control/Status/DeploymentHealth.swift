@@ -40,7 +40,7 @@ struct DeploymentHealth: Hashable {
             }
             if peer.tickAge > tickAgeMax {
                 problems.append(
-                    "\(name) has been in tick \(peer.load.tick) for "
+                    "\(name) has been in the tick after \(peer.load.tick) for "
                         + "\(Readable.time(peer.tickAge)): it hangs, or waits for one that does")
             }
             if peer.stage == .draining {
