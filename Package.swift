@@ -141,7 +141,7 @@ let package = Package(
         // The operator's tool.
         .target(
             name: "Control",
-            dependencies: ["DaemonRuntime", "Protocol", "CLinux"],
+            dependencies: ["EngineWorker", "DaemonRuntime", "Protocol", "CKernels", "CLinux"],
             exclude: ["Main"],
             swiftSettings: swiftSettings
         ),
@@ -239,7 +239,7 @@ let package = Package(
         ),
         .testTarget(
             name: "ControlTests",
-            dependencies: ["Control", "DaemonRuntime", "Protocol", "TestSupport"],
+            dependencies: ["Control", "DaemonRuntime", "Protocol", "CLinux", "TestSupport"],
             swiftSettings: swiftSettings
         ),
         .testTarget(name: "TidyTests", swiftSettings: swiftSettings),

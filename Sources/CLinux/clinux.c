@@ -15,7 +15,9 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -313,3 +315,17 @@ uint64_t cl_random_u64(void) {
 int cl_set_thread_name(const char *name) { return pthread_setname_np(pthread_self(), name); }
 
 int cl_errno(void) { return errno; }
+
+int cl_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
+
+static int64_t soft_limit(int resource)
+{
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) != 0) return INT64_MAX;
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > (rlim_t)INT64_MAX) return INT64_MAX;
+    return (int64_t)limit.rlim_cur;
+}
+
+int64_t cl_limit_descriptors(void) { return soft_limit(RLIMIT_NOFILE); }
+
+int64_t cl_limit_locked_bytes(void) { return soft_limit(RLIMIT_MEMLOCK); }

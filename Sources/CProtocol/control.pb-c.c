@@ -772,6 +772,276 @@ void   phalanx__v1__leave__free_unpacked
   assert(message->base.descriptor == &phalanx__v1__leave__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   phalanx__v1__status_request__init
+                     (Phalanx__V1__StatusRequest         *message)
+{
+  static const Phalanx__V1__StatusRequest init_value = PHALANX__V1__STATUS_REQUEST__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__status_request__get_packed_size
+                     (const Phalanx__V1__StatusRequest *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__status_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__status_request__pack
+                     (const Phalanx__V1__StatusRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__status_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__status_request__pack_to_buffer
+                     (const Phalanx__V1__StatusRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__status_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__StatusRequest *
+       phalanx__v1__status_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__StatusRequest *)
+     protobuf_c_message_unpack (&phalanx__v1__status_request__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__status_request__free_unpacked
+                     (Phalanx__V1__StatusRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__status_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__peer_status__init
+                     (Phalanx__V1__PeerStatus         *message)
+{
+  static const Phalanx__V1__PeerStatus init_value = PHALANX__V1__PEER_STATUS__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__peer_status__get_packed_size
+                     (const Phalanx__V1__PeerStatus *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__peer_status__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__peer_status__pack
+                     (const Phalanx__V1__PeerStatus *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__peer_status__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__peer_status__pack_to_buffer
+                     (const Phalanx__V1__PeerStatus *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__peer_status__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__PeerStatus *
+       phalanx__v1__peer_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__PeerStatus *)
+     protobuf_c_message_unpack (&phalanx__v1__peer_status__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__peer_status__free_unpacked
+                     (Phalanx__V1__PeerStatus *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__peer_status__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__status_report__init
+                     (Phalanx__V1__StatusReport         *message)
+{
+  static const Phalanx__V1__StatusReport init_value = PHALANX__V1__STATUS_REPORT__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__status_report__get_packed_size
+                     (const Phalanx__V1__StatusReport *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__status_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__status_report__pack
+                     (const Phalanx__V1__StatusReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__status_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__status_report__pack_to_buffer
+                     (const Phalanx__V1__StatusReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__status_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__StatusReport *
+       phalanx__v1__status_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__StatusReport *)
+     protobuf_c_message_unpack (&phalanx__v1__status_report__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__status_report__free_unpacked
+                     (Phalanx__V1__StatusReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__status_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__drain_request__init
+                     (Phalanx__V1__DrainRequest         *message)
+{
+  static const Phalanx__V1__DrainRequest init_value = PHALANX__V1__DRAIN_REQUEST__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__drain_request__get_packed_size
+                     (const Phalanx__V1__DrainRequest *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__drain_request__pack
+                     (const Phalanx__V1__DrainRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__drain_request__pack_to_buffer
+                     (const Phalanx__V1__DrainRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__DrainRequest *
+       phalanx__v1__drain_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__DrainRequest *)
+     protobuf_c_message_unpack (&phalanx__v1__drain_request__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__drain_request__free_unpacked
+                     (Phalanx__V1__DrainRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__drain_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__drain_report__init
+                     (Phalanx__V1__DrainReport         *message)
+{
+  static const Phalanx__V1__DrainReport init_value = PHALANX__V1__DRAIN_REPORT__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__drain_report__get_packed_size
+                     (const Phalanx__V1__DrainReport *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__drain_report__pack
+                     (const Phalanx__V1__DrainReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__drain_report__pack_to_buffer
+                     (const Phalanx__V1__DrainReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__DrainReport *
+       phalanx__v1__drain_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__DrainReport *)
+     protobuf_c_message_unpack (&phalanx__v1__drain_report__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__drain_report__free_unpacked
+                     (Phalanx__V1__DrainReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__drain_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__drain__init
+                     (Phalanx__V1__Drain         *message)
+{
+  static const Phalanx__V1__Drain init_value = PHALANX__V1__DRAIN__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__drain__get_packed_size
+                     (const Phalanx__V1__Drain *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__drain__pack
+                     (const Phalanx__V1__Drain *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__drain__pack_to_buffer
+                     (const Phalanx__V1__Drain *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__drain__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__Drain *
+       phalanx__v1__drain__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__Drain *)
+     protobuf_c_message_unpack (&phalanx__v1__drain__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__drain__free_unpacked
+                     (Phalanx__V1__Drain *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__drain__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   phalanx__v1__envelope__init
                      (Phalanx__V1__Envelope         *message)
 {
@@ -2048,7 +2318,657 @@ const ProtobufCMessageDescriptor phalanx__v1__leave__descriptor =
   (ProtobufCMessageInit) phalanx__v1__leave__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[18] =
+#define phalanx__v1__status_request__field_descriptors NULL
+#define phalanx__v1__status_request__field_indices_by_name NULL
+#define phalanx__v1__status_request__number_ranges NULL
+const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.StatusRequest",
+  "StatusRequest",
+  "Phalanx__V1__StatusRequest",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__StatusRequest),
+  0,
+  phalanx__v1__status_request__field_descriptors,
+  phalanx__v1__status_request__field_indices_by_name,
+  0,  phalanx__v1__status_request__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__status_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[18] =
+{
+  {
+    "role",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, role),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "node",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, node),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "device",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, device),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "worker",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "dp_rank",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, dp_rank),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tp_rank",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, tp_rank),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "incarnation",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, incarnation),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "pid",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, pid),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "software_version",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, software_version),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "stage",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, stage),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "percent",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, percent),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tick_age_milliseconds",
+    12,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, tick_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "silence_milliseconds",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, silence_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "member",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, member),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "endpoint",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, endpoint),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waits_for",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, waits_for),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "load",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, load),
+    &phalanx__v1__rank_load__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "model_digest",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, model_digest),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
+  2,   /* field[2] = device */
+  4,   /* field[4] = dp_rank */
+  14,   /* field[14] = endpoint */
+  6,   /* field[6] = incarnation */
+  16,   /* field[16] = load */
+  13,   /* field[13] = member */
+  17,   /* field[17] = model_digest */
+  1,   /* field[1] = node */
+  10,   /* field[10] = percent */
+  7,   /* field[7] = pid */
+  0,   /* field[0] = role */
+  12,   /* field[12] = silence_milliseconds */
+  8,   /* field[8] = software_version */
+  9,   /* field[9] = stage */
+  11,   /* field[11] = tick_age_milliseconds */
+  5,   /* field[5] = tp_rank */
+  15,   /* field[15] = waits_for */
+  3,   /* field[3] = worker */
+};
+static const ProtobufCIntRange phalanx__v1__peer_status__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 18 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.PeerStatus",
+  "PeerStatus",
+  "Phalanx__V1__PeerStatus",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__PeerStatus),
+  18,
+  phalanx__v1__peer_status__field_descriptors,
+  phalanx__v1__peer_status__field_indices_by_name,
+  1,  phalanx__v1__peer_status__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__peer_status__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[15] =
+{
+  {
+    "software_version",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, software_version),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wall_clock_microseconds",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, wall_clock_microseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "uptime_milliseconds",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, uptime_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "world_size",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, world_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tensor_parallel_size",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, tensor_parallel_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lease_milliseconds",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, lease_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ready_deadline_milliseconds",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, ready_deadline_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "view",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, view),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "view_state",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, view_state),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "view_age_milliseconds",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, view_age_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "view_reason",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, view_reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "missing",
+    12,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Phalanx__V1__StatusReport, n_missing),
+    offsetof(Phalanx__V1__StatusReport, missing),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "missing_count",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, missing_count),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "configuration",
+    14,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__StatusReport, n_configuration),
+    offsetof(Phalanx__V1__StatusReport, configuration),
+    &phalanx__v1__configuration_entry__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "peers",
+    15,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__StatusReport, n_peers),
+    offsetof(Phalanx__V1__StatusReport, peers),
+    &phalanx__v1__peer_status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
+  13,   /* field[13] = configuration */
+  5,   /* field[5] = lease_milliseconds */
+  11,   /* field[11] = missing */
+  12,   /* field[12] = missing_count */
+  14,   /* field[14] = peers */
+  6,   /* field[6] = ready_deadline_milliseconds */
+  0,   /* field[0] = software_version */
+  4,   /* field[4] = tensor_parallel_size */
+  2,   /* field[2] = uptime_milliseconds */
+  7,   /* field[7] = view */
+  9,   /* field[9] = view_age_milliseconds */
+  10,   /* field[10] = view_reason */
+  8,   /* field[8] = view_state */
+  1,   /* field[1] = wall_clock_microseconds */
+  3,   /* field[3] = world_size */
+};
+static const ProtobufCIntRange phalanx__v1__status_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 15 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.StatusReport",
+  "StatusReport",
+  "Phalanx__V1__StatusReport",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__StatusReport),
+  15,
+  phalanx__v1__status_report__field_descriptors,
+  phalanx__v1__status_report__field_indices_by_name,
+  1,  phalanx__v1__status_report__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__status_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__drain_request__field_descriptors[1] =
+{
+  {
+    "dp_rank",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__DrainRequest, dp_rank),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__drain_request__field_indices_by_name[] = {
+  0,   /* field[0] = dp_rank */
+};
+static const ProtobufCIntRange phalanx__v1__drain_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__drain_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.DrainRequest",
+  "DrainRequest",
+  "Phalanx__V1__DrainRequest",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__DrainRequest),
+  1,
+  phalanx__v1__drain_request__field_descriptors,
+  phalanx__v1__drain_request__field_indices_by_name,
+  1,  phalanx__v1__drain_request__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__drain_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__drain_report__field_descriptors[4] =
+{
+  {
+    "dp_rank",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__DrainReport, dp_rank),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "accepted",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__DrainReport, accepted),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "text",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__DrainReport, text),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "incarnations",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FIXED64,
+    offsetof(Phalanx__V1__DrainReport, n_incarnations),
+    offsetof(Phalanx__V1__DrainReport, incarnations),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__drain_report__field_indices_by_name[] = {
+  1,   /* field[1] = accepted */
+  0,   /* field[0] = dp_rank */
+  3,   /* field[3] = incarnations */
+  2,   /* field[2] = text */
+};
+static const ProtobufCIntRange phalanx__v1__drain_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__drain_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.DrainReport",
+  "DrainReport",
+  "Phalanx__V1__DrainReport",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__DrainReport),
+  4,
+  phalanx__v1__drain_report__field_descriptors,
+  phalanx__v1__drain_report__field_indices_by_name,
+  1,  phalanx__v1__drain_report__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__drain_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__drain__field_descriptors[1] =
+{
+  {
+    "reason",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Drain, reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__drain__field_indices_by_name[] = {
+  0,   /* field[0] = reason */
+};
+static const ProtobufCIntRange phalanx__v1__drain__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__drain__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.Drain",
+  "Drain",
+  "Phalanx__V1__Drain",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__Drain),
+  1,
+  phalanx__v1__drain__field_descriptors,
+  phalanx__v1__drain__field_indices_by_name,
+  1,  phalanx__v1__drain__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__drain__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[23] =
 {
   {
     "protocol_version",
@@ -2266,9 +3186,72 @@ static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[1
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "status_request",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, status_request),
+    &phalanx__v1__status_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "status_report",
+    31,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, status_report),
+    &phalanx__v1__status_report__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "drain_request",
+    32,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, drain_request),
+    &phalanx__v1__drain_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "drain_report",
+    33,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, drain_report),
+    &phalanx__v1__drain_report__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "drain",
+    34,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, drain),
+    &phalanx__v1__drain__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__envelope__field_indices_by_name[] = {
   5,   /* field[5] = config */
+  22,   /* field[22] = drain */
+  21,   /* field[21] = drain_report */
+  20,   /* field[20] = drain_request */
   10,   /* field[10] = heartbeat */
   11,   /* field[11] = heartbeat_ack */
   4,   /* field[4] = hello */
@@ -2280,6 +3263,8 @@ static const unsigned phalanx__v1__envelope__field_indices_by_name[] = {
   7,   /* field[7] = ready */
   6,   /* field[6] = refuse */
   3,   /* field[3] = sequence */
+  19,   /* field[19] = status_report */
+  18,   /* field[18] = status_request */
   2,   /* field[2] = view */
   9,   /* field[9] = view_joined */
   8,   /* field[8] = view_state */
@@ -2287,11 +3272,12 @@ static const unsigned phalanx__v1__envelope__field_indices_by_name[] = {
   14,   /* field[14] = wake_ack */
   12,   /* field[12] = wake_request */
 };
-static const ProtobufCIntRange phalanx__v1__envelope__number_ranges[2 + 1] =
+static const ProtobufCIntRange phalanx__v1__envelope__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 10, 4 },
-  { 0, 18 }
+  { 30, 18 },
+  { 0, 23 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor =
 {
@@ -2301,10 +3287,10 @@ const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor =
   "Phalanx__V1__Envelope",
   "phalanx.v1",
   sizeof(Phalanx__V1__Envelope),
-  18,
+  23,
   phalanx__v1__envelope__field_descriptors,
   phalanx__v1__envelope__field_indices_by_name,
-  2,  phalanx__v1__envelope__number_ranges,
+  3,  phalanx__v1__envelope__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__envelope__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -94,6 +94,10 @@ public final class CoordinatorService {
             switch action {
             case .send(let identity, let body):
                 send(body, to: identity)
+            case .report(let identity, var report):
+                report.softwareVersion = DaemonProcess.version
+                report.wallClockMicroseconds = MonotonicClock.wallMicroseconds()
+                send(.statusReport(report), to: identity)
             case .log(let text):
                 logger.info(text)
             case .warn(let text):

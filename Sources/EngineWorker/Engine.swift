@@ -24,6 +24,7 @@ final class Engine {
     private(set) var times = TickTimes()
     private var dummyTicks: UInt64 = 0
     private var submissions: UInt64 = 0
+    private var counters = TickCounters()
     private var lastTick: UInt64 = 0
     /// A sequence was cancelled since the last load was told, and no output may follow to tell it.
     private var loadIsStale = false
@@ -176,6 +177,7 @@ final class Engine {
             times.exchangeBegins(at: MonotonicClock.now())
             guard let decision = try exchange(group, view, tick, deadline) else { return }
             model.clock.lap(.exchange)
+            counters.onTick(rows: plan.rowCount, decision, waited: group.waited)
             guard decision.runsModel else {
                 times.modelRests()
                 return emitLoadIfDue(decision)
@@ -302,6 +304,7 @@ final class Engine {
         load.generationTokens = UInt64(statistics.generationTokensTotal)
         load.stageTimes = model.clock.times
         load.submissions = submissions
+        counters.write(to: &load)
         return load
     }
 }

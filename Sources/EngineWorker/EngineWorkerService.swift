@@ -121,7 +121,7 @@ public final class EngineWorkerService {
                 return Heartbeat(stage: .draining, percent: 0, load: RankLoad(), tickAge: .zero)
             }
             return Heartbeat(
-                stage: stage, percent: percent, load: load,
+                stage: isDraining ? .draining : stage, percent: percent, load: load,
                 tickAge: progress.tickAge(at: MonotonicClock.now()))
         }
         self.control = control
@@ -144,6 +144,9 @@ public final class EngineWorkerService {
             command(.wake(view: view, fromTick: fromTick))
         case .loads:
             break
+        case .drain(let reason):
+            if !isDraining { logger.notice("asked to drain", ["reason": reason]) }
+            drain()
         }
     }
 

@@ -140,7 +140,7 @@ public final class GatewayService {
                 router.onLoad(load)
                 metrics?.onLoad(load, at: MonotonicClock.now())
             }
-        case .wake:
+        case .wake, .drain:
             break
         }
     }

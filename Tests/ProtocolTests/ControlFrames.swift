@@ -5,8 +5,8 @@ import Protocol
 enum ControlFrames {
     static let all: [GoldenFrame<ControlMessage>] = [
         hello, placedHello, config, refuse, ready, view, viewJoined, heartbeat, heartbeatAck,
-        wakeRequest, wake,
-        wakeAck, peerSilent, loadUpdate, leave,
+        wakeRequest, wake, wakeAck, peerSilent, loadUpdate, leave, statusRequest, statusReport,
+        drainRequest, drainReport, drain,
     ]
 
     static let hello = GoldenFrame(

@@ -19,7 +19,7 @@ import Testing
     @Test func everyKindHasAGoldenFrame() {
         let kinds = Set(
             ControlFrames.all.map { String(describing: $0.message.body).prefix { $0 != "(" } })
-        #expect(kinds.count == 14)
+        #expect(kinds.count == 19)
     }
 
     @Test func aFrameAboveTheLimitIsRefusedUnread() {
@@ -69,8 +69,29 @@ import Testing
         BadBody(
             field: 16, body: Wire.integer(1, 1) + Wire.message(3, Wire.float(5, .nan)),
             named: "kv_cache_usage"),
+        BadBody(field: 31, body: Wire.integer(5, 1), named: "view_state"),
+        BadBody(field: 31, body: Wire.integer(9, 3), named: "tensor_parallel_size"),
+        BadBody(field: 31, body: report(Wire.message(15, Wire.integer(1, 9))), named: "role"),
+        BadBody(
+            field: 31, body: report(Wire.message(15, Wire.integer(1, 1) + Wire.integer(10, 99))),
+            named: "stage"),
+        BadBody(
+            field: 31,
+            body: report(
+                (0...CodecLimits.statusMissingMax).flatMap { _ in Wire.message(12, [0x61]) }),
+            named: "missing"),
+        BadBody(
+            field: 31,
+            body: report(
+                (0...CodecLimits.statusPeersMax).flatMap { _ in
+                    Wire.message(15, Wire.integer(1, 1) + Wire.message(17, []))
+                }), named: "peers"),
         BadBody(field: 22, body: Wire.message(1, Wire.float(5, 1.5)), named: "kv_cache_usage"),
     ]
+
+    static func report(_ rest: [UInt8]) -> [UInt8] {
+        Wire.integer(5, 1) + Wire.integer(9, 3) + rest
+    }
 
     static func view(_ workers: [UInt64]) -> [UInt8] {
         Wire.integer(2, 2) + workers.flatMap { Wire.message(3, Wire.integer(1, $0)) }

@@ -45,7 +45,7 @@ struct TidyRule: Sendable, CustomStringConvertible {
 
     static let pureFolders = [
         "Lockstep", "Scheduler", "KVCache", "Sampling", "Admission", "Requests", "Routing",
-        "Membership", "Views", "Plan",
+        "Membership", "Views", "Operators", "Plan",
     ]
 
     /// Who may give up the compiler's check of threads, and what guards the state instead.
@@ -70,8 +70,9 @@ struct TidyRule: Sendable, CustomStringConvertible {
     ]
 
     static let daemons = ["Gateway", "Coordinator", "EngineWorker"]
-    /// No part of a deployment: the load generator makes its prompts with the gateway's tokenizer.
-    static let clients = ["Bench"]
+    /// No part of a deployment: the load generator makes its prompts with the gateway's tokenizer,
+    /// the operator's tool reads checkpoints as a worker does.
+    static let clients = ["Bench", "Control"]
 
     static let all: [TidyRule] = imports + code + shape + text
 

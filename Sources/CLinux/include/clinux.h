@@ -63,6 +63,11 @@ int64_t cl_realtime_microseconds(void);
 int64_t cl_process_cpu_nanoseconds(void);
 uint64_t cl_random_u64(void);               // getrandom(2)
 
+int cl_memfd(const char *name);             // an anonymous file, close-on-exec
+// Soft limits of this process; INT64_MAX where there is none.
+int64_t cl_limit_descriptors(void);
+int64_t cl_limit_locked_bytes(void);
+
 int cl_set_thread_name(const char *name);
 int cl_errno(void);
 #endif

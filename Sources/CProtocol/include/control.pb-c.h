@@ -33,6 +33,12 @@ typedef struct Phalanx__V1__WakeAck Phalanx__V1__WakeAck;
 typedef struct Phalanx__V1__PeerSilent Phalanx__V1__PeerSilent;
 typedef struct Phalanx__V1__LoadUpdate Phalanx__V1__LoadUpdate;
 typedef struct Phalanx__V1__Leave Phalanx__V1__Leave;
+typedef struct Phalanx__V1__StatusRequest Phalanx__V1__StatusRequest;
+typedef struct Phalanx__V1__PeerStatus Phalanx__V1__PeerStatus;
+typedef struct Phalanx__V1__StatusReport Phalanx__V1__StatusReport;
+typedef struct Phalanx__V1__DrainRequest Phalanx__V1__DrainRequest;
+typedef struct Phalanx__V1__DrainReport Phalanx__V1__DrainReport;
+typedef struct Phalanx__V1__Drain Phalanx__V1__Drain;
 typedef struct Phalanx__V1__Envelope Phalanx__V1__Envelope;
 
 
@@ -292,6 +298,136 @@ struct  Phalanx__V1__Leave
     , (char *)protobuf_c_empty_string }
 
 
+/*
+ * An operator's question: it comes from a connection that has said no HELLO, and takes no place.
+ */
+struct  Phalanx__V1__StatusRequest
+{
+  ProtobufCMessage base;
+};
+#define PHALANX__V1__STATUS_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__status_request__descriptor) \
+     }
+
+
+struct  Phalanx__V1__PeerStatus
+{
+  ProtobufCMessage base;
+  uint32_t role;
+  char *node;
+  uint32_t device;
+  uint32_t worker;
+  uint32_t dp_rank;
+  uint32_t tp_rank;
+  uint64_t incarnation;
+  uint32_t pid;
+  char *software_version;
+  /*
+   * of the last heartbeat; 0 before the first
+   */
+  uint32_t stage;
+  uint32_t percent;
+  uint64_t tick_age_milliseconds;
+  /*
+   * How long the coordinator has heard nothing of it.
+   */
+  uint64_t silence_milliseconds;
+  /*
+   * connected to the other members of the view
+   */
+  protobuf_c_boolean member;
+  char *endpoint;
+  char *waits_for;
+  Phalanx__V1__RankLoad *load;
+  char *model_digest;
+};
+#define PHALANX__V1__PEER_STATUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__peer_status__descriptor) \
+    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string }
+
+
+struct  Phalanx__V1__StatusReport
+{
+  ProtobufCMessage base;
+  char *software_version;
+  /*
+   * Of the coordinator, when it answered: UTC, since 1970.
+   */
+  int64_t wall_clock_microseconds;
+  uint64_t uptime_milliseconds;
+  uint32_t world_size;
+  uint32_t tensor_parallel_size;
+  uint32_t lease_milliseconds;
+  /*
+   * What is left until the group must be ready; 0 while a view is active.
+   */
+  uint64_t ready_deadline_milliseconds;
+  uint32_t view;
+  uint32_t view_state;
+  uint64_t view_age_milliseconds;
+  /*
+   * Why the last view ended.
+   */
+  char *view_reason;
+  /*
+   * Workers that could not join a view, and why; at most 64 of missing_count.
+   */
+  size_t n_missing;
+  char **missing;
+  uint32_t missing_count;
+  size_t n_configuration;
+  Phalanx__V1__ConfigurationEntry **configuration;
+  /*
+   * workers by index, then gateways
+   */
+  size_t n_peers;
+  Phalanx__V1__PeerStatus **peers;
+};
+#define PHALANX__V1__STATUS_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__status_report__descriptor) \
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0,NULL, 0,NULL }
+
+
+struct  Phalanx__V1__DrainRequest
+{
+  ProtobufCMessage base;
+  uint32_t dp_rank;
+};
+#define PHALANX__V1__DRAIN_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__drain_request__descriptor) \
+    , 0 }
+
+
+struct  Phalanx__V1__DrainReport
+{
+  ProtobufCMessage base;
+  uint32_t dp_rank;
+  protobuf_c_boolean accepted;
+  char *text;
+  /*
+   * The processes that were asked.
+   */
+  size_t n_incarnations;
+  uint64_t *incarnations;
+};
+#define PHALANX__V1__DRAIN_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__drain_report__descriptor) \
+    , 0, 0, (char *)protobuf_c_empty_string, 0,NULL }
+
+
+/*
+ * The coordinator asks a worker to leave as SIGTERM does.
+ */
+struct  Phalanx__V1__Drain
+{
+  ProtobufCMessage base;
+  char *reason;
+};
+#define PHALANX__V1__DRAIN__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__drain__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
 typedef enum {
   PHALANX__V1__ENVELOPE__BODY__NOT_SET = 0,
   PHALANX__V1__ENVELOPE__BODY_HELLO = 10,
@@ -307,7 +443,12 @@ typedef enum {
   PHALANX__V1__ENVELOPE__BODY_WAKE_ACK = 20,
   PHALANX__V1__ENVELOPE__BODY_PEER_SILENT = 21,
   PHALANX__V1__ENVELOPE__BODY_LOAD_UPDATE = 22,
-  PHALANX__V1__ENVELOPE__BODY_LEAVE = 23
+  PHALANX__V1__ENVELOPE__BODY_LEAVE = 23,
+  PHALANX__V1__ENVELOPE__BODY_STATUS_REQUEST = 30,
+  PHALANX__V1__ENVELOPE__BODY_STATUS_REPORT = 31,
+  PHALANX__V1__ENVELOPE__BODY_DRAIN_REQUEST = 32,
+  PHALANX__V1__ENVELOPE__BODY_DRAIN_REPORT = 33,
+  PHALANX__V1__ENVELOPE__BODY_DRAIN = 34
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PHALANX__V1__ENVELOPE__BODY__CASE)
 } Phalanx__V1__Envelope__BodyCase;
 
@@ -334,6 +475,11 @@ struct  Phalanx__V1__Envelope
     Phalanx__V1__PeerSilent *peer_silent;
     Phalanx__V1__LoadUpdate *load_update;
     Phalanx__V1__Leave *leave;
+    Phalanx__V1__StatusRequest *status_request;
+    Phalanx__V1__StatusReport *status_report;
+    Phalanx__V1__DrainRequest *drain_request;
+    Phalanx__V1__DrainReport *drain_report;
+    Phalanx__V1__Drain *drain;
   };
 };
 #define PHALANX__V1__ENVELOPE__INIT \
@@ -664,6 +810,120 @@ Phalanx__V1__Leave *
 void   phalanx__v1__leave__free_unpacked
                      (Phalanx__V1__Leave *message,
                       ProtobufCAllocator *allocator);
+/* Phalanx__V1__StatusRequest methods */
+void   phalanx__v1__status_request__init
+                     (Phalanx__V1__StatusRequest         *message);
+size_t phalanx__v1__status_request__get_packed_size
+                     (const Phalanx__V1__StatusRequest   *message);
+size_t phalanx__v1__status_request__pack
+                     (const Phalanx__V1__StatusRequest   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__status_request__pack_to_buffer
+                     (const Phalanx__V1__StatusRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__StatusRequest *
+       phalanx__v1__status_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__status_request__free_unpacked
+                     (Phalanx__V1__StatusRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__PeerStatus methods */
+void   phalanx__v1__peer_status__init
+                     (Phalanx__V1__PeerStatus         *message);
+size_t phalanx__v1__peer_status__get_packed_size
+                     (const Phalanx__V1__PeerStatus   *message);
+size_t phalanx__v1__peer_status__pack
+                     (const Phalanx__V1__PeerStatus   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__peer_status__pack_to_buffer
+                     (const Phalanx__V1__PeerStatus   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__PeerStatus *
+       phalanx__v1__peer_status__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__peer_status__free_unpacked
+                     (Phalanx__V1__PeerStatus *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__StatusReport methods */
+void   phalanx__v1__status_report__init
+                     (Phalanx__V1__StatusReport         *message);
+size_t phalanx__v1__status_report__get_packed_size
+                     (const Phalanx__V1__StatusReport   *message);
+size_t phalanx__v1__status_report__pack
+                     (const Phalanx__V1__StatusReport   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__status_report__pack_to_buffer
+                     (const Phalanx__V1__StatusReport   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__StatusReport *
+       phalanx__v1__status_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__status_report__free_unpacked
+                     (Phalanx__V1__StatusReport *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__DrainRequest methods */
+void   phalanx__v1__drain_request__init
+                     (Phalanx__V1__DrainRequest         *message);
+size_t phalanx__v1__drain_request__get_packed_size
+                     (const Phalanx__V1__DrainRequest   *message);
+size_t phalanx__v1__drain_request__pack
+                     (const Phalanx__V1__DrainRequest   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__drain_request__pack_to_buffer
+                     (const Phalanx__V1__DrainRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__DrainRequest *
+       phalanx__v1__drain_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__drain_request__free_unpacked
+                     (Phalanx__V1__DrainRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__DrainReport methods */
+void   phalanx__v1__drain_report__init
+                     (Phalanx__V1__DrainReport         *message);
+size_t phalanx__v1__drain_report__get_packed_size
+                     (const Phalanx__V1__DrainReport   *message);
+size_t phalanx__v1__drain_report__pack
+                     (const Phalanx__V1__DrainReport   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__drain_report__pack_to_buffer
+                     (const Phalanx__V1__DrainReport   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__DrainReport *
+       phalanx__v1__drain_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__drain_report__free_unpacked
+                     (Phalanx__V1__DrainReport *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__Drain methods */
+void   phalanx__v1__drain__init
+                     (Phalanx__V1__Drain         *message);
+size_t phalanx__v1__drain__get_packed_size
+                     (const Phalanx__V1__Drain   *message);
+size_t phalanx__v1__drain__pack
+                     (const Phalanx__V1__Drain   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__drain__pack_to_buffer
+                     (const Phalanx__V1__Drain   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__Drain *
+       phalanx__v1__drain__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__drain__free_unpacked
+                     (Phalanx__V1__Drain *message,
+                      ProtobufCAllocator *allocator);
 /* Phalanx__V1__Envelope methods */
 void   phalanx__v1__envelope__init
                      (Phalanx__V1__Envelope         *message);
@@ -736,6 +996,24 @@ typedef void (*Phalanx__V1__LoadUpdate_Closure)
 typedef void (*Phalanx__V1__Leave_Closure)
                  (const Phalanx__V1__Leave *message,
                   void *closure_data);
+typedef void (*Phalanx__V1__StatusRequest_Closure)
+                 (const Phalanx__V1__StatusRequest *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__PeerStatus_Closure)
+                 (const Phalanx__V1__PeerStatus *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__StatusReport_Closure)
+                 (const Phalanx__V1__StatusReport *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__DrainRequest_Closure)
+                 (const Phalanx__V1__DrainRequest *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__DrainReport_Closure)
+                 (const Phalanx__V1__DrainReport *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__Drain_Closure)
+                 (const Phalanx__V1__Drain *message,
+                  void *closure_data);
 typedef void (*Phalanx__V1__Envelope_Closure)
                  (const Phalanx__V1__Envelope *message,
                   void *closure_data);
@@ -762,6 +1040,12 @@ extern const ProtobufCMessageDescriptor phalanx__v1__wake_ack__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__peer_silent__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__load_update__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__leave__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__drain_request__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__drain_report__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__drain__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor;
 
 PROTOBUF_C__END_DECLS

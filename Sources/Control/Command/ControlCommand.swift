@@ -4,6 +4,10 @@ public enum ControlCommand: String, CaseIterable, Sendable {
     case keys
     case plan
     case serve
+    case status
+    case top
+    case drain
+    case doctor
     case help
 
     /// What `--help` says of it: its arguments, and one line.
@@ -12,6 +16,10 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .keys: KeysCommand.synopsis
         case .plan: PlanCommand.synopsis
         case .serve: ServeCommand.synopsis
+        case .status: StatusCommand.synopsis
+        case .top: TopCommand.synopsis
+        case .drain: DrainCommand.synopsis
+        case .doctor: DoctorCommand.synopsis
         case .help: HelpCommand.synopsis
         }
     }
@@ -22,6 +30,10 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .keys: KeysCommand.page
         case .plan: PlanCommand.page
         case .serve: ServeCommand.page
+        case .status: StatusCommand.page
+        case .top: TopCommand.page
+        case .drain: DrainCommand.page
+        case .doctor: DoctorCommand.page
         case .help: HelpCommand.page
         }
     }
@@ -31,6 +43,10 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .keys: try KeysCommand.run(arguments, output)
         case .plan: try PlanCommand.run(arguments, output)
         case .serve: try ServeCommand.run(arguments, output)
+        case .status: try StatusCommand.run(arguments, output)
+        case .top: try TopCommand.run(arguments, output)
+        case .drain: try DrainCommand.run(arguments, output)
+        case .doctor: try DoctorCommand.run(arguments, output)
         case .help: try HelpCommand.run(arguments, output)
         }
     }

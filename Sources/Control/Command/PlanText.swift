@@ -35,23 +35,23 @@ enum PlanText {
     static func json(
         _ deployment: Deployment, _ nodes: [DeploymentPlan.Node], notes: [String]
     ) -> String {
-        JSONTree.object([
-            ("data_parallel_size", .integer(deployment.dataParallelSize)),
-            ("tensor_parallel_size", .integer(deployment.tensorParallelSize)),
+        JSONText.record([
+            ("data_parallel_size", .integer(Int64(deployment.dataParallelSize))),
+            ("tensor_parallel_size", .integer(Int64(deployment.tensorParallelSize))),
             ("coordinator_address", .string(deployment.coordinatorAddress)),
-            ("coordinator_port", .integer(deployment.coordinatorPort)),
+            ("coordinator_port", .integer(Int64(deployment.coordinatorPort))),
             ("nodes", .array(nodes.map(node))),
             ("notes", .array(notes.map { .string($0) })),
         ]).text + "\n"
     }
 
     static func json(_ findings: [PlanFinding]) -> String {
-        JSONTree.object([
+        JSONText.record([
             (
                 "findings",
                 .array(
                     findings.map {
-                        .object([
+                        .record([
                             ("place", .string($0.place)), ("what", .string($0.what)),
                             ("remedy", .string($0.remedy)),
                         ])
@@ -60,15 +60,15 @@ enum PlanText {
         ]).text + "\n"
     }
 
-    private static func node(_ node: DeploymentPlan.Node) -> JSONTree {
-        .object([
+    private static func node(_ node: DeploymentPlan.Node) -> JSONText {
+        .record([
             ("name", .string(node.name)), ("address", .string(node.address)),
             ("processes", .array(node.processes.map(process))),
             (
                 "environment",
                 .array(
                     node.environment.map {
-                        .object([
+                        .record([
                             ("name", .string($0.name)),
                             ("value", $0.value.map { .string($0) } ?? .null),
                             ("origin", .string($0.origin)),
@@ -78,21 +78,23 @@ enum PlanText {
         ])
     }
 
-    private static func process(_ process: DeploymentPlan.Process) -> JSONTree {
-        var members: [(String, JSONTree)] = [
+    private static func process(_ process: DeploymentPlan.Process) -> JSONText {
+        var members: [(String, JSONText)] = [
             ("name", .string(process.name)), ("program", .string(process.role.rawValue)),
         ]
         if let ranks = process.ranks {
             members += [
-                ("worker", .integer(ranks.worker)), ("dp_rank", .integer(ranks.dataParallel)),
-                ("tp_rank", .integer(ranks.tensorParallel)), ("device", .integer(ranks.device)),
+                ("worker", .integer(Int64(ranks.worker))),
+                ("dp_rank", .integer(Int64(ranks.dataParallel))),
+                ("tp_rank", .integer(Int64(ranks.tensorParallel))),
+                ("device", .integer(Int64(ranks.device))),
             ]
         }
         members += [
             ("endpoint", .string(process.endpoint)),
             ("command", .array(command(process).map { .string($0) })),
         ]
-        return .object(members)
+        return .record(members)
     }
 
     // MARK: Text

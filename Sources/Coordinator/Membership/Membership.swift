@@ -63,6 +63,8 @@ struct Membership {
             role: hello.role,
             node: hello.node,
             device: hello.device,
+            pid: hello.pid,
+            softwareVersion: hello.softwareVersion,
             worker: worker,
             lastHeard: now
         )

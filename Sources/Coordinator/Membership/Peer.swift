@@ -22,12 +22,16 @@ struct Peer: Equatable {
     let role: PeerRole
     let node: String
     let device: UInt32
+    let pid: UInt32
+    let softwareVersion: String
     /// Index in the group, for workers.
     let worker: UInt32
     var stage: Stage = .configured
     var lastHeard: Instant
     /// The last heartbeat's, for messages that name who is missing and why.
     var reported: Heartbeat?
+    /// The operator who asked that it drain.
+    var drainAskedBy: Incarnation?
 
     var ready: Ready? {
         switch stage {

@@ -17,6 +17,8 @@ struct CoordinatorCore {
 
     enum Action: Equatable {
         case send(PeerIdentity, ControlBody)
+        /// To an operator, with the time and the version of this process.
+        case report(PeerIdentity, StatusReport)
         case log(String)
         case warn(String)
         /// The service manager's status line.
@@ -28,19 +30,27 @@ struct CoordinatorCore {
     }
 
     private let settings: Settings
-    private var membership: Membership
+    var membership: Membership
     private var loads = LoadTable()
-    private var view: View
+    private(set) var view: View {
+        didSet { if view.state == .retired { lastEnd = view.reason } }
+    }
     private var wake: WakeStateMachine?
     /// By when the stage that the group is in must be over; nil while a view is active.
-    private var deadline: Instant?
-    /// Why the last view ended, until one is active.
-    private var lastFailure = ""
+    private(set) var deadline: Instant?
     private var lastStatus = ""
+    let started: Instant
+    /// When the view got its number or its state.
+    private(set) var viewChanged: Instant
+    /// Why the last view ended.
+    private(set) var lastEnd = ""
+    var allowance = OperatorAllowance()
     private var backoff = FormationBackoff()
 
     init(_ settings: Settings, at now: Instant) {
         self.settings = settings
+        started = now
+        viewChanged = now
         membership = Membership(
             worldSize: settings.worldSize,
             tensorParallelSize: settings.tensorParallelSize,
@@ -72,6 +82,9 @@ struct CoordinatorCore {
     mutating func onMessage(
         _ message: ControlMessage, from identity: PeerIdentity, at now: Instant
     ) -> [Action] {
+        if identity.first == ControlIdentity.operatorRole {
+            return onOperator(message, from: identity, at: now)
+        }
         if case .hello(let hello) = message.body {
             return onHello(hello, message, identity, at: now)
         }
@@ -85,7 +98,7 @@ struct CoordinatorCore {
         case .ready(let ready):
             return onReady(ready, peer, at: now)
         case .viewJoined(let number):
-            return onViewJoined(number, peer)
+            return onViewJoined(number, peer, at: now)
         case .heartbeat(let heartbeat):
             return onHeartbeat(
                 heartbeat, peer, sequence: message.sequence, knows: message.view)
@@ -103,8 +116,9 @@ struct CoordinatorCore {
                 "worker \(peer.worker) cannot go on\(about) in tick \(tick): \(reason)", at: now)
         case .leave(let reason):
             return onLeave(peer, reason, at: now)
-        case .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate:
-            return [.warn("\(peer.description) sent a message that only the coordinator sends")]
+        case .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate, .statusRequest,
+            .statusReport, .drainRequest, .drainReport, .drain:
+            return [.warn("\(peer.description) sent a message that no peer sends")]
         }
     }
 
@@ -196,13 +210,16 @@ struct CoordinatorCore {
             view = View(
                 number: view.number + 1, state: .forming, members: members,
                 configurationDigest: view.configurationDigest, reason: "")
+            viewChanged = now
             deadline = deadline ?? now + settings.readyTimeout
             return [.log("view \(view.number) forms with \(members.count) workers")]
                 + publish(toGateways: false) + statusIfChanged()
         }
     }
 
-    private mutating func onViewJoined(_ number: UInt32, _ peer: Peer) -> [Action] {
+    private mutating func onViewJoined(
+        _ number: UInt32, _ peer: Peer, at now: Instant
+    ) -> [Action] {
         guard number == view.number, view.state == .forming, let ready = peer.ready else {
             return []
         }
@@ -214,9 +231,9 @@ struct CoordinatorCore {
         view = View(
             number: number, state: .active, members: view.members,
             configurationDigest: view.configurationDigest, reason: "")
+        viewChanged = now
         wake = WakeStateMachine(view: number, worldSize: settings.worldSize)
         deadline = nil
-        lastFailure = ""
         return [.log("view \(number) is active"), .serving] + publish(toGateways: true)
             + statusIfChanged()
     }
@@ -236,7 +253,7 @@ struct CoordinatorCore {
     private mutating func onDeadline() -> [Action] {
         deadline = nil
         let seconds = Int(settings.readyTimeout.seconds)
-        let last = lastFailure.isEmpty ? "" : "; the last view ended: \(lastFailure)"
+        let last = lastEnd.isEmpty ? "" : "; the last view ended: \(lastEnd)"
         let text = "the deployment is not ready after \(seconds) s: \(onDeadlineText())\(last)"
         let refusal = Refusal(reason: .deadline, text: text)
         return membership.peers.map { .send($0.identity, .refuse(refusal)) } + [.fail(text)]
@@ -256,7 +273,7 @@ struct CoordinatorCore {
             loads.onHeartbeat(heartbeat.load)
         }
         return [.send(peer.identity, .heartbeatAck(sequence: sequence))]
-            + repair(peer, heartbeat.stage, knows: known)
+            + repair(peer, heartbeat.stage, knows: known) + repeatedDrain(peer, heartbeat)
     }
 
     /// A connection that broke may have swallowed a message, of a peer or to it. The heartbeat says
@@ -293,11 +310,11 @@ struct CoordinatorCore {
     private mutating func retire(_ reason: String, at now: Instant) -> [Action] {
         membership.forgetReadiness()
         backoff.onEnded(at: now)
-        lastFailure = reason
         wake = nil
         loads.removeAll()
         // A view that never was active does not begin the time anew.
         if view.state == .active { deadline = now + settings.readyTimeout }
+        viewChanged = now
         view = View(
             number: view.number + 1, state: .retired, members: [],
             configurationDigest: view.configurationDigest, reason: reason)

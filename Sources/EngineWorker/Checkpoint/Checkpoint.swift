@@ -60,6 +60,21 @@ public final class Checkpoint {
         return tensor
     }
 
+    /// On the disk, of the layers that are computed: routed experts, which are spread over the
+    /// workers, and all else. The layer behind the last one is for predicting several tokens.
+    public var byteCount: (experts: Int, common: Int) {
+        let skipped = "model.layers.\(config.layerCount)."
+        var (experts, common) = (0, 0)
+        for tensor in tensors where !tensor.name.hasPrefix(skipped) {
+            if tensor.name.contains(".experts.") {
+                experts += tensor.bytes.count
+            } else {
+                common += tensor.bytes.count
+            }
+        }
+        return (experts, common)
+    }
+
     func forEachTensor(_ body: (TensorView) -> Void) {
         for tensor in tensors { body(tensor) }
     }

@@ -10,6 +10,10 @@ final class ViewGroup {
     private(set) var entries: [TickEntry?]
     private let outgoing: PeerBuffers
     private let incoming: PeerBuffers
+    /// Of each peer, as the collectives count it, before the exchange.
+    private var waitedBefore: [UInt64]
+    /// From the beginning of the last exchange until the slowest peer's entry was here.
+    private(set) var waited = Interval.zero
 
     init(view: UInt32, collectives: any Collectives) {
         self.view = view
@@ -17,6 +21,7 @@ final class ViewGroup {
         entries = Array(repeating: nil, count: collectives.worldSize)
         outgoing = PeerBuffers(peerCount: collectives.worldSize)
         incoming = PeerBuffers(peerCount: collectives.worldSize)
+        waitedBefore = Array(repeating: 0, count: collectives.worldSize)
         send = .allocate(byteCount: TickEntry.byteCount, alignment: 64)
         receive = .allocate(byteCount: TickEntry.byteCount * collectives.worldSize, alignment: 64)
     }
@@ -31,11 +36,13 @@ final class ViewGroup {
         _ entry: TickEntry, tick: UInt64, deadline: Instant
     ) throws(CollectiveError) -> [TickEntry?] {
         entry.encode(into: send)
+        noteWaiting()
         try collectives.allGather(
             UnsafeRawBufferPointer(send),
             into: receive,
             tag: .tickExchange(view: view, tick: tick),
             deadline: deadline)
+        noteWaiting()
         for rank in entries.indices {
             let start = rank * TickEntry.byteCount
             entries[rank] = TickEntry.decode(
@@ -67,5 +74,19 @@ final class ViewGroup {
         guard plan.decode(UnsafeRawBufferPointer(incoming[leader]), within: bounds) else {
             throw .peerLost(peer: leader, tag: tag, reason: "its step plan is malformed")
         }
+    }
+
+    /// Called before and after an exchange: the largest of the peers' differences is the wait. A
+    /// group of one has nobody to wait for.
+    private func noteWaiting() {
+        guard collectives.worldSize > 1 else { return }
+        let statistics = collectives.statistics
+        var longest: UInt64 = 0
+        for peer in waitedBefore.indices {
+            let now = statistics.waitedNanoseconds[peer]
+            longest = max(longest, now &- waitedBefore[peer])
+            waitedBefore[peer] = now
+        }
+        waited = Interval(nanoseconds: Int64(clamping: longest))
     }
 }

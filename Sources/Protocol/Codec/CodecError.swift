@@ -29,4 +29,6 @@ public enum CodecLimits {
     public static let cacheSaltBytesMax = 1024
     public static let listEntriesMax = 200_000
     public static let membersMax = 4096
+    public static let statusPeersMax = 4096
+    public static let statusMissingMax = 64
 }

@@ -62,6 +62,8 @@ extension ControlBody {
         case .viewJoined, .heartbeatAck, .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate,
             .leave:
             packSmall(into: envelope, arena)
+        case .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
+            packOperators(into: envelope, arena)
         }
     }
 
@@ -106,7 +108,8 @@ extension ControlBody {
                 phalanx__v1__leave__init(leave)
                 leave.pointee.reason = arena.string(reason)
             }
-        case .hello, .config, .refuse, .ready, .view, .heartbeat:
+        case .hello, .config, .refuse, .ready, .view, .heartbeat, .statusRequest, .statusReport,
+            .drainRequest, .drainReport, .drain:
             preconditionFailure("\(self) is not a small message")
         }
     }
@@ -137,7 +140,8 @@ extension ControlBody {
                 wake.pointee.from_tick = fromTick
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
-            .peerSilent, .loadUpdate, .leave:
+            .peerSilent, .loadUpdate, .leave, .statusRequest, .statusReport, .drainRequest,
+            .drainReport, .drain:
             preconditionFailure("\(self) is not about waking")
         }
     }
@@ -193,7 +197,7 @@ extension ControlBody {
             guard let body = envelope.leave else { throw missing }
             self = .leave(reason: text(body.pointee.reason))
         default:
-            throw missing
+            self = try Self.operators(envelope)
         }
     }
 }

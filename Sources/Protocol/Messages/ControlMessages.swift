@@ -244,6 +244,11 @@ public enum ControlBody: Hashable, Sendable {
     case peerSilent(view: UInt32, tick: UInt64, workers: [UInt32], reason: String)
     case loadUpdate([RankLoad])
     case leave(reason: String)
+    case statusRequest
+    case statusReport(StatusReport)
+    case drainRequest(dpRank: UInt32)
+    case drainReport(DrainReport)
+    case drain(reason: String)
 }
 
 /// Every message of the control plane.

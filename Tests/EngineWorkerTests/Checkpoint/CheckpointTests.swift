@@ -36,6 +36,19 @@ import Testing
         #expect(Self.message(folder.path) == "loaded")
     }
 
+    @Test func theBytesAreThoseOfTheLayersThatAreComputed() throws {
+        let checkpoint = try Checkpoint(folder: Fixtures.model("tiny-random"))
+        // 3 MoE layers, 16 experts, 3 matrices of 32 x 64 BF16 each.
+        #expect(checkpoint.byteCount.experts == 3 * 16 * 3 * 32 * 64 * 2)
+        var (all, skipped) = (0, 0)
+        checkpoint.forEachTensor {
+            all += $0.bytes.count
+            let isBehind = $0.name.hasPrefix("model.layers.\(checkpoint.config.layerCount).")
+            if isBehind { skipped += $0.bytes.count }
+        }
+        #expect(checkpoint.byteCount.common == all - skipped - checkpoint.byteCount.experts)
+    }
+
     @Test func theIndexOfTheQuantisedWeightsGoesFirst() throws {
         let folder = try TemporaryFolder(copyOf: "tiny-w8a8")
         let expected = try Checkpoint(folder: folder.path).digest

@@ -65,6 +65,11 @@ import Testing
         #expect(last[0].dummyTicks == 0)
         // Six ticks of rank 0's have rows; the rest of the interval runs no model.
         #expect(last.dropFirst().allSatisfy { $0.dummyTicks == 6 })
+        // The prompt's rows and five of decoding, all of them rank 0's.
+        let rows = UInt64(Self.prompt.count + 5)
+        #expect(last[0].tickTokens == rows)
+        #expect(last.dropFirst().allSatisfy { $0.tickTokens == 0 })
+        #expect(last.allSatisfy { $0.tickTokensMax == rows && $0.tickTokensGroup == rows })
     }
 
     /// Leaders are workers 0 and 2; the others take their plans.

@@ -11,7 +11,7 @@ final class RunningCell {
     private(set) var workers: [RunningDaemon] = []
     let gateway: RunningDaemon
     let http: HTTPClient
-    private let coordinatorPort: String
+    let coordinatorPort: String
     private let coordinatorOptions: [String]
     private let workerOptions: [String]
 

@@ -16,6 +16,8 @@ public final class ControlLink {
         case view(View)
         case wake(view: UInt32, fromTick: UInt64)
         case loads([RankLoad])
+        /// An operator wants this process to leave, as SIGTERM does.
+        case drain(reason: String)
     }
 
     static let helloEvery = Interval.seconds(1)
@@ -60,9 +62,8 @@ public final class ControlLink {
     ) throws(TransportError) {
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
-        let identity =
-            [UInt8(truncatingIfNeeded: hello.role.rawValue)]
-            + (0..<8).map { UInt8(truncatingIfNeeded: incarnation.rawValue >> (8 * (7 - $0))) }
+        let identity = ControlIdentity.bytes(
+            role: UInt8(truncatingIfNeeded: hello.role.rawValue), incarnation: incarnation)
         socket = try ZeroMQSocket(
             .dealer(identity: identity), context: context, limits: limits,
             security: security.client(of: .coordinator))
@@ -169,9 +170,12 @@ public final class ControlLink {
             onEvent(.wake(view: view, fromTick: fromTick))
         case .loadUpdate(let loads):
             onEvent(.loads(loads))
+        case .drain(let reason):
+            onEvent(.drain(reason: reason))
         case .heartbeatAck:
             break
-        case .hello, .ready, .viewJoined, .heartbeat, .wakeRequest, .wakeAck, .peerSilent, .leave:
+        case .hello, .ready, .viewJoined, .heartbeat, .wakeRequest, .wakeAck, .peerSilent, .leave,
+            .statusRequest, .statusReport, .drainRequest, .drainReport:
             logger.throttledWarning("dropped a message that only peers send")
         }
     }

@@ -1,0 +1,43 @@
+/// Who listens on a TCP port of this host, from the kernel's tables.
+enum PortOwners {
+    struct Listener: Hashable, Sendable {
+        let port: Int
+        let inode: String
+    }
+
+    /// Listening sockets in the text of `/proc/net/tcp` or `/proc/net/tcp6`: state 0A.
+    static func listeners(in table: String) -> [Listener] {
+        table.split(separator: "\n").dropFirst().compactMap { line in
+            let fields = line.split(separator: " ")
+            guard fields.count > 9, fields[3] == "0A", let colon = fields[1].lastIndex(of: ":"),
+                let port = Int(fields[1][fields[1].index(after: colon)...], radix: 16)
+            else { return nil }
+            return Listener(port: port, inode: String(fields[9]))
+        }
+    }
+
+    /// Names and numbers of the processes that listen on `port`, as `name (pid)`. Those of other
+    /// users are not to be seen without privileges: "a process of another user".
+    static func owners(of port: Int) -> [String] {
+        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].compactMap { SystemFiles.read($0) }
+        let inodes = Set(
+            tables.flatMap { listeners(in: $0) }.filter { $0.port == port }.map(\.inode))
+        if inodes.isEmpty { return [] }
+        var names: [String] = []
+        for pid in SystemFiles.entries(of: "/proc") where pid.allSatisfy(\.isNumber) {
+            let folder = "/proc/\(pid)/fd"
+            let holds = SystemFiles.entries(of: folder).contains { descriptor in
+                guard let link = SystemFiles.link("\(folder)/\(descriptor)"),
+                    link.hasPrefix("socket:[")
+                else { return false }
+                return inodes.contains(String(link.dropFirst(8).dropLast()))
+            }
+            if holds {
+                let command = SystemFiles.read("/proc/\(pid)/cmdline") ?? ""
+                let program = command.split(separator: "\0").first ?? "?"
+                names.append("\(program.split(separator: "/").last ?? "?") (\(pid))")
+            }
+        }
+        return names.isEmpty ? ["a process of another user"] : names
+    }
+}
