@@ -12,6 +12,8 @@ public final class EngineWorkerService {
     /// What the link thread finds waiting in general.
     static let eventsReserved = 1024
     static let sweepEvery = Interval.milliseconds(500)
+    /// Between two reports to a gateway that gets no outputs.
+    static let loadEvery = Interval.milliseconds(100)
 
     let loop = EventLoop()
     let logger: Logger
@@ -35,6 +37,8 @@ public final class EngineWorkerService {
     var stage = WorkerStage.joining
     var percent: UInt32 = 0
     var load = RankLoad()
+    /// The last that went to gateways without outputs.
+    var toldLoad = RankLoad()
     var facts: EngineFacts?
     var view: View?
     var worker: UInt32 = 0
@@ -225,6 +229,7 @@ public final class EngineWorkerService {
             }
         }
         deliverOutputs()
+        tellLoads()
     }
 
     private func deliverOutputs() {

@@ -1,3 +1,5 @@
+internal import Protocol
+
 extension Scheduler {
     /// Checks the block pool against all block tables, and the queues against each other.
     ///

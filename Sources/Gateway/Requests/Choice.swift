@@ -15,10 +15,10 @@ final class Choice {
     private let promptText: String
 
     var machine = ChoiceStateMachine()
-    /// The first token has come, so the rank counts the prompt as computed.
-    var prefilled = false
-    /// Prompt and tokens so far, as the rank that has it was told.
-    var submittedTokens = 0
+    /// What names it at the rank that has it.
+    var ticket: RankRouter.Ticket?
+    /// Names of the prompt's full blocks; nil before they were wanted.
+    var promptBlocks: [UInt64]?
     /// When its rank was told.
     var submittedAt: Instant?
     /// While no rank has it.

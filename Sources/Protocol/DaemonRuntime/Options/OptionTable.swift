@@ -115,6 +115,15 @@ public enum OptionTable {
             "port", .integer(0...65_535), .node([.gateway]), default: "8000",
             help: "Port on which HTTP is served; 0 lets the system pick one."),
         .init(
+            "data-parallel-hybrid-lb", .flag, .node([.gateway]), default: "false",
+            help: "Serve the DP ranks of this node alone."),
+        .init(
+            "data-parallel-external-lb", .flag, .node([.gateway]), default: "false",
+            help: "Serve the DP rank of --data-parallel-rank alone."),
+        .init(
+            "data-parallel-rank", .integer(0...511), .node([.gateway]),
+            help: "The one DP rank that this gateway serves."),
+        .init(
             "api-key", .list, .node([.gateway]),
             help: "Keys of which a client must present one."),
         .init(
