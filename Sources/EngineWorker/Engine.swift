@@ -47,7 +47,8 @@ final class Engine {
         results.reserveCapacity(sequencesMax)
         updates.reserveCapacity(sequencesMax)
         said.reserveCapacity(sequencesMax + 1)
-        lockstep = LockstepStateMachine(syncInterval: UInt64(configuration.syncInterval))
+        lockstep = LockstepStateMachine(
+            syncInterval: UInt64(configuration.syncInterval), prefill: configuration.prefill)
     }
 
     /// How long the engine thread may sleep before it looks again, unless a command comes.
@@ -159,7 +160,7 @@ final class Engine {
         defer { progress.tickEnded() }
         lastTick = tick
         model.clock.start()
-        scheduler.schedule(into: &plan, allowPrefill: true)
+        scheduler.schedule(into: &plan, allowPrefill: true, rowLevel: lockstep.rowLevel)
         noteFirstSchedule(at: now)
         model.clock.lap(.schedule)
         do throws(CollectiveError) {
@@ -204,7 +205,9 @@ final class Engine {
             prefillTokens: UInt32(plan.prefillRowCount),
             kvUsage: Float(scheduler.statistics.kvUsage),
             hasWork: scheduler.hasWork,
-            failed: model.failure != nil)
+            failed: model.failure != nil,
+            wishedPrefillTokens: UInt32(clamping: scheduler.prefillRowsLeft(behind: plan)),
+            nextDecodes: UInt32(plan.sampleCount))
         let entries = try group.exchange(entry, tick: tick, deadline: deadline)
         switch lockstep.onVector(entries) {
         case .decided(let decision):

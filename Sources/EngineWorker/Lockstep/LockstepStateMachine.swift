@@ -20,7 +20,10 @@ struct LockstepStateMachine {
     static let wakeRequestEvery = Interval.milliseconds(500)
 
     let syncInterval: UInt64
+    let prefill: PrefillNegotiation
     private(set) var state: State = .detached
+    /// Rows of the next tick beyond which this rank plans no rows of prompts; as all ranks do.
+    private(set) var rowLevel = PrefillNegotiation.unlimited
     private var worldSize = 0
     /// A wake that came before this rank saw that the group goes idle.
     private var earlyWake: UInt64?
@@ -28,14 +31,16 @@ struct LockstepStateMachine {
     /// Kept for its memory.
     private var valid: [TickEntry] = []
 
-    init(syncInterval: UInt64) {
+    init(syncInterval: UInt64, prefill: PrefillNegotiation = .off) {
         precondition(syncInterval > 0)
         self.syncInterval = syncInterval
+        self.prefill = prefill
     }
 
     mutating func onViewActive(_ view: UInt32, worldSize: Int) {
         state = .idle(view: view, tick: 0)
         self.worldSize = worldSize
+        rowLevel = PrefillNegotiation.unlimited
         earlyWake = nil
         wakeRequested = nil
     }
@@ -106,6 +111,7 @@ struct LockstepStateMachine {
         }
         let decision = TickDecision(valid, tick: tick, syncInterval: syncInterval)
         let next = tick + 1
+        rowLevel = prefill.rowLevel(after: valid, next: next)
         if decision.goesIdle && earlyWake != next {
             state = .idle(view: view, tick: next)
         } else {

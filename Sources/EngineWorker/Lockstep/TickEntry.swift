@@ -4,7 +4,8 @@
 /// entries, which all of them have just received. No rank acts on anything it remembers of others.
 ///
 /// Layout, little-endian: magic u32 @0, view u32 @4, tick u64 @8, tokens u32 @16, prefillTokens
-/// u32 @20, kvUsage f32 @24, flags u32 @28 (bit 0 hasWork, bit 1 failed), zeros to 64.
+/// u32 @20, kvUsage f32 @24, flags u32 @28 (bit 0 hasWork, bit 1 failed), wishedPrefillTokens u32
+/// @32, nextDecodes u32 @36, zeros to 64.
 struct TickEntry: Hashable, Sendable {
     static let byteCount = 64
     private static let magic: UInt32 = 0x5058_5431  // "PXT1"
@@ -21,6 +22,10 @@ struct TickEntry: Hashable, Sendable {
     var hasWork: Bool
     /// The rank cannot go on: every rank leaves the view after this exchange.
     var failed: Bool
+    /// Rows of prompts that could be computed here after this tick.
+    var wishedPrefillTokens: UInt32 = 0
+    /// Sequences that decode here in the next tick, unless they end in this one.
+    var nextDecodes: UInt32 = 0
 
     func encode(into buffer: UnsafeMutableRawBufferPointer) {
         precondition(buffer.count == Self.byteCount, "\(buffer.count) bytes for an entry")
@@ -33,6 +38,9 @@ struct TickEntry: Hashable, Sendable {
         buffer.storeBytes(of: kvUsage.bitPattern.littleEndian, toByteOffset: 24, as: UInt32.self)
         let flags: UInt32 = (hasWork ? 1 : 0) | (failed ? 2 : 0)
         buffer.storeBytes(of: flags.littleEndian, toByteOffset: 28, as: UInt32.self)
+        buffer.storeBytes(
+            of: wishedPrefillTokens.littleEndian, toByteOffset: 32, as: UInt32.self)
+        buffer.storeBytes(of: nextDecodes.littleEndian, toByteOffset: 36, as: UInt32.self)
     }
 
     /// nil when the bytes are no entry.
@@ -48,7 +56,9 @@ struct TickEntry: Hashable, Sendable {
             prefillTokens: word(20),
             kvUsage: Float(bitPattern: word(24)),
             hasWork: word(28) & 1 != 0,
-            failed: word(28) & 2 != 0
+            failed: word(28) & 2 != 0,
+            wishedPrefillTokens: word(32),
+            nextDecodes: word(36)
         )
     }
 }

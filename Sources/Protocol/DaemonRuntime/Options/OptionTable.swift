@@ -68,6 +68,12 @@ public enum OptionTable {
             "data-parallel-sync-interval", .integer(1...1024), .deployment, default: "1",
             help: "Ticks between two judgements of whether the group is idle."),
         .init(
+            "max-prefill-tokens-per-tick", .integer(0...1_048_576), .deployment,
+            help: "Prompt tokens that lengthen a tick in which a rank decodes; 0: no bound."),
+        .init(
+            "prefill-schedule-interval", .integer(1...1024), .deployment, default: "1",
+            help: "While a rank decodes, prompts are computed in every so many-th tick."),
+        .init(
             "enable-chunked-prefill", .flag, .deployment, default: "true",
             help: "Long prompts are computed in pieces beside decoding sequences."),
         .init(
