@@ -163,7 +163,9 @@ extension GatewayService {
         parked = []
         for id in waiting {
             guard let (call, choice) = owners[id] else { continue }
-            if !place(choice, of: call) { left.append(id) }
+            // No rank has room for one that may go anywhere: none has for the next.
+            let canGo = call.forcedRank.map(router.takesSequences) ?? router.takesSequences
+            if !canGo || !place(choice, of: call) { left.append(id) }
         }
         parked = left + parked
     }
@@ -172,7 +174,7 @@ extension GatewayService {
         let candidate = RankRouter.Candidate(
             tokens: choice.promptTokens.count + choice.outputTokens.count,
             outputTokensMax: Int(choice.sampling.maxTokens) - choice.outputTokens.count,
-            blocks: promptBlocks(of: choice, in: call),
+            blocks: blockNames(of: choice, in: call),
             forced: call.forcedRank)
         guard let rank = router.choose(candidate) else { return false }
         let request = GenerationRequest(
@@ -192,21 +194,20 @@ extension GatewayService {
         return true
     }
 
-    /// Names of the prompt's full blocks; none where they would change nothing.
-    private func promptBlocks(of choice: Choice, in call: ActiveCall) -> [UInt64] {
-        guard let model, let blockSize = model.cachedBlockSize, viewRanks.count > 1,
-            call.forcedRank == nil
-        else { return [] }
-        if let blocks = choice.promptBlocks { return blocks }
-        // The choices of one prompt have the same.
+    /// Names of a sequence's full blocks; none where they would change nothing.
+    private func blockNames(of choice: Choice, in call: ActiveCall) -> [UInt64] {
+        guard let model, let blockSize = model.cachedBlockSize, viewRanks.count > 1 else {
+            return []
+        }
+        // The choices of one prompt begin alike.
         let first = call.choices[choice.index / call.call.count * call.call.count]
-        let blocks =
-            first.promptBlocks
-            ?? PromptBlocks.names(
-                of: choice.promptTokens, blockSize: blockSize,
-                salt: call.call.cacheSalt.map { Array($0.utf8) } ?? [])
-        choice.promptBlocks = blocks
-        return blocks
+        var blocks =
+            choice.blocks ?? first.blocks
+            ?? PromptBlocks(
+                blockSize: blockSize, salt: call.call.cacheSalt.map { Array($0.utf8) } ?? [])
+        blocks.extend(to: choice.promptTokens + choice.outputTokens)
+        choice.blocks = blocks
+        return blocks.names
     }
 
     func tellRouting(of rank: Int) {

@@ -19,8 +19,8 @@ extension GatewayService {
             router.onReport(load, known: known)
             metrics?.onLoad(load, at: MonotonicClock.now())
             for output in outputs { onOutput(output, from: rank) }
-            // It may have refused what waits here, and takes it now.
-            placeParked()
+            // It may have been full, or have refused what waits here.
+            if router.takesSequences(rank) { placeParked() }
             tellRouting(of: rank)
         case .rejected(let id, let rank, let reason, let text):
             onRejected(id, by: rank, reason, text)
@@ -124,9 +124,16 @@ extension GatewayService {
     /// The leader has nothing of it any more.
     private func release(_ choice: Choice) {
         owners[choice.requestID] = nil
-        if let ticket = choice.ticket { router.onEnded(ticket) }
+        if let ticket = choice.ticket { router.onEnded(ticket, blocks: finalBlocks(of: choice)) }
         choice.ticket = nil
         admission.onSequenceEnded(at: MonotonicClock.now())
+    }
+
+    /// An answer is cached too, but for its last token: what follows it may begin with it.
+    private func finalBlocks(of choice: Choice) -> [UInt64] {
+        guard var blocks = choice.blocks else { return [] }
+        blocks.extend(to: choice.promptTokens + choice.outputTokens.dropLast())
+        return blocks.names
     }
 
     /// The gateway ends it, and the leader frees its blocks.

@@ -59,8 +59,15 @@ import Testing
         // 161 common tokens are ten full blocks.
         #expect(try cell.metric("phalanx:routing_affinity_tokens_total") == 6 * 160)
         #expect(try cell.metric("vllm:prefix_cache_hits_total") == 6 * 160)
-        let tokens = try promptTokens(cell.http)
-        #expect(tokens.contains(0) && tokens.contains(7 * 162), "\(tokens)")
+        let counted = try promptTokens(cell.http)
+        #expect(counted.contains(0) && counted.contains(7 * 162), "\(counted)")
+        // What follows an answer begins with it.
+        let opening = (0..<40).map { 60 + $0 }
+        let answer = try cell.http.greedy([0] + opening, 40).tokens()
+        let before = try cell.metric("phalanx:routing_affinity_tokens_total")
+        #expect(try cell.http.greedy([0] + opening + answer + [5], 2).status == 200)
+        // 41 tokens and 39 of the answer are five full blocks.
+        #expect(try cell.metric("phalanx:routing_affinity_tokens_total") == before + 80)
         try cell.wait("an empty account") {
             try cell.metric("phalanx:routing_pending_tokens") == 0
         }

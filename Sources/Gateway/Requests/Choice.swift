@@ -17,8 +17,8 @@ final class Choice {
     var machine = ChoiceStateMachine()
     /// What names it at the rank that has it.
     var ticket: RankRouter.Ticket?
-    /// Names of the prompt's full blocks; nil before they were wanted.
-    var promptBlocks: [UInt64]?
+    /// Names of its full blocks; nil where they are not wanted.
+    var blocks: PromptBlocks?
     /// When its rank was told.
     var submittedAt: Instant?
     /// While no rank has it.

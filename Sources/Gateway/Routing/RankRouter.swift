@@ -116,6 +116,13 @@ public struct RankRouter: Sendable {
 
     public var hasOpenRank: Bool { ranks.contains(where: \.isOpen) }
 
+    /// Whether some rank would be chosen now.
+    public var takesSequences: Bool { summaries.contains(where: \.takesSequences) }
+
+    public func takesSequences(_ dpRank: Int) -> Bool {
+        place(of: dpRank).map { summaries[$0].takesSequences } ?? false
+    }
+
     /// Sequences that all ranks together may still take from this gateway.
     public var freeCapacity: Int { ranks.reduce(0) { $0 + ($1.isOpen ? $1.room : 0) } }
 
@@ -222,7 +229,12 @@ public struct RankRouter: Sendable {
     }
 
     /// Its rank has ended it, and reports without it from now on.
-    public mutating func onEnded(_ ticket: Ticket) {
+    ///
+    /// - Parameter blocks: names of all full blocks that the rank has computed of it.
+    public mutating func onEnded(_ ticket: Ticket, blocks: [UInt64] = []) {
+        if let place = place(of: ticket.dpRank), links[place] == ticket.link {
+            affinity.onSent(blocks, to: ticket.dpRank)
+        }
         change(ticket) {
             $0.account.onOutput(of: ticket.submission)
             $0.sequences -= 1

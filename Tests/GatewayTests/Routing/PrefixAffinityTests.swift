@@ -93,11 +93,21 @@ import Testing
 
     @Test func namesAreThePublishedHashes() {
         let tokens: [Int32] = [7, 8, 9]
-        let names = PromptBlocks.names(of: tokens, blockSize: 1, salt: [])
+        let names = names(tokens, blockSize: 1)
         // docs/protocol.md: the block of token 7 begins with 444224ef514fb32b.
         #expect(names.first == 0x4442_24EF_514F_B32B && names.count == 3)
-        #expect(PromptBlocks.names(of: tokens, blockSize: 2, salt: []).count == 1)
-        #expect(PromptBlocks.names(of: tokens, blockSize: 4, salt: []).isEmpty)
-        #expect(PromptBlocks.names(of: tokens, blockSize: 1, salt: [97]) != names)
+        #expect(self.names(tokens, blockSize: 2).count == 1)
+        #expect(self.names(tokens, blockSize: 4).isEmpty)
+        #expect(self.names(tokens, blockSize: 1, salt: [97]) != names)
+        // An answer goes on where the prompt ended.
+        var blocks = PromptBlocks(blockSize: 1, salt: [])
+        for count in 0...3 { blocks.extend(to: Array(tokens.prefix(count))) }
+        #expect(blocks.names == names)
+    }
+
+    private func names(_ tokens: [Int32], blockSize: Int, salt: [UInt8] = []) -> [UInt64] {
+        var blocks = PromptBlocks(blockSize: blockSize, salt: salt)
+        blocks.extend(to: tokens)
+        return blocks.names
     }
 }
