@@ -310,17 +310,18 @@ struct BalanceFigures {
     var imbalance: Double { Double(rowsMax * ranks) / Double(max(rows, 1)) }
     var meanRows: Double { Double(rows) / Double(max(ranks * ticks, 1)) }
 
+    var meanFirstToken: Int { firstTokens.reduce(0, +) / max(firstTokens.count, 1) }
+
     static func quantile(_ values: [Int], _ part: Double) -> Int {
         let sorted = values.sorted()
         return sorted.isEmpty ? 0 : sorted[min(Int(Double(sorted.count) * part), sorted.count - 1)]
     }
 
     var description: String {
-        let mean = firstTokens.reduce(0, +) / max(firstTokens.count, 1)
         let hundredths = Int((imbalance * 1000).rounded())
         return "imbalance \(Double(hundredths) / 1000), \(ticks) ticks of "
             + "\(Int(meanRows)) rows a rank, decoding ticks: median "
             + "\(Self.quantile(decodingTicks, 0.5)), longest \(longestDecodingTick) rows; first "
-            + "tokens: mean \(mean), 99 %: \(Self.quantile(firstTokens, 0.99))"
+            + "tokens: mean \(meanFirstToken), 99 %: \(Self.quantile(firstTokens, 0.99))"
     }
 }

@@ -56,12 +56,15 @@ import Testing
         #expect(routed.ticks > 0)
     }
 
+    /// Each learns of the other's choices by reports that are one or two ticks old.
     @Test func twoGatewaysDoNotStampedeOneRank() throws {
         let seed = SeededGenerator.printingSeed(of: "two gateways").seed
+        let one = try run("one gateway", seed: seed) { $0.prefill = Self.negotiated }
         let two = try run("two gateways", seed: seed) {
             $0.gateways = 2
             $0.prefill = Self.negotiated
         }
         #expect(two.imbalance <= 1.10)
+        #expect(two.meanFirstToken < 2 * one.meanFirstToken)
     }
 }

@@ -35,7 +35,7 @@ public struct RankRouter: Sendable {
         var pendingTokens = 0
         var sequences = 0
         var cacheTokens = 0
-        var cacheCapacity = 0
+        var cacheLimit = 0
         var cost = 0
 
         init(_ rank: Rank) {
@@ -45,11 +45,11 @@ public struct RankRouter: Sendable {
             isCacheFull = report.kvCacheUsage >= RoutingCost.cacheFull && report.waiting > 0
             pendingTokens = rank.account.pendingTokens
             sequences = rank.account.sequences
-            cacheCapacity = rank.cacheCapacity
+            cacheLimit = RoutingCost.cacheLimit(capacity: rank.cacheCapacity)
             cacheTokens = rank.account.cacheTokens(capacity: rank.cacheCapacity)
             cost = RoutingCost.of(
                 pendingTokens: pendingTokens, sequences: sequences, cacheTokens: cacheTokens,
-                cacheCapacity: cacheCapacity)
+                cacheLimit: cacheLimit)
         }
     }
 
@@ -94,8 +94,9 @@ public struct RankRouter: Sendable {
     private(set) var summaries: [Summary] = []
     private var links: [UInt64] = []
     private var linkCount: UInt64 = 0
-    private var turn: Int
+    private(set) var turn: Int
     private var affinity: PrefixAffinity
+    private(set) var others = OthersShare()
     /// Sequences that a rank refused, which went or go elsewhere.
     public private(set) var refusals: UInt64 = 0
     /// Tokens of prompts that went to a rank which should have them cached.
@@ -171,6 +172,12 @@ public struct RankRouter: Sendable {
     ///
     /// - Parameter known: of the submissions over this link, those that the report knows of.
     public mutating func onReport(_ load: RankLoad, known: UInt64) {
+        if let place = place(of: Int(load.dpRank)), ranks[place].account.hasReport {
+            let account = ranks[place].account
+            others.onReport(
+                own: Int(clamping: known) - Int(clamping: account.knownSubmissions),
+                all: Int(clamping: load.submissions) - Int(clamping: account.report.submissions))
+        }
         change(Int(load.dpRank)) {
             $0.account.onReport(load, known: known)
             $0.hasRefused = false
@@ -190,18 +197,11 @@ public struct RankRouter: Sendable {
     public mutating func choose(_ candidate: Candidate) -> Int? {
         guard !ranks.isEmpty else { return nil }
         turn = (turn + 1) % ranks.count
-        visits += UInt64(affinity.find(candidate.blocks, tokens: candidate.tokens))
-        var best: (place: Int, key: Key)?
-        let busiest = busiestCosts()
-        for offset in ranks.indices {
-            let place = (turn + offset) % ranks.count
-            if let forced = candidate.forced, summaries[place].dpRank != forced { continue }
-            guard summaries[place].takesSequences else { continue }
-            let key = key(of: place, for: candidate, busiest)
-            if best.map({ key < $0.key }) ?? true { best = (place, key) }
-        }
+        let searched = affinity.find(candidate.blocks, tokens: candidate.tokens)
+        visits += UInt64(searched)
+        if let forced = candidate.forced { return takesSequences(forced) ? forced : nil }
         visits += UInt64(2 * ranks.count)
-        return best.map { summaries[$0.place].dpRank }
+        return best(for: Work(candidate), searches: searched > 0)
     }
 
     /// - Returns: what names it from now on; nil where the rank is not known.
@@ -212,6 +212,7 @@ public struct RankRouter: Sendable {
         affinity.onSent(candidate.blocks, to: dpRank)
         affinityTokens += UInt64(cached)
         let uncached = candidate.tokens - cached
+        others.onChosen(tokens: uncached)
         let submission = ranks[place].account.onSubmitted(
             uncachedTokens: uncached, expectedTokens: candidate.expectedTokens)
         ranks[place].sequences += 1

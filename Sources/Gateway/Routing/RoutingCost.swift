@@ -15,8 +15,8 @@ enum RoutingCost {
     static let cacheFull: Float = 0.98
     /// A sequence is expected to generate so many tokens, if it may.
     static let outputReserve = 256
-    /// Costs that differ by less are alike: gateways that see the same ranks spread over them
-    /// by their rotation, and do not all choose the one that is ahead by a few tokens.
+    /// Costs that differ by less are alike, and ranks take turns; with other gateways by more, see
+    /// ``OthersShare``.
     static let grain = 32
     /// By how much a rank may be above the mean and still be preferred for what it has cached: an
     /// eighth of the mean, and so many sequences.
@@ -27,14 +27,19 @@ enum RoutingCost {
     ///   - pendingTokens: prompt tokens that are not computed yet.
     ///   - sequences: that run or wait.
     ///   - cacheTokens: cached tokens of sequences.
-    ///   - cacheCapacity: tokens that the cache holds; 0 where that is not known.
+    ///   - cacheLimit: number of them above which they cost more.
+    @inline(__always)
     static func of(
-        pendingTokens: Int, sequences: Int, cacheTokens: Int, cacheCapacity: Int
+        pendingTokens: Int, sequences: Int, cacheTokens: Int, cacheLimit: Int
     ) -> Int {
-        var cost = pendingTokens + sequences * tokensPerSequence
-        cost += cacheTokens * tokensPerSequence / contextOfARow
-        guard cacheCapacity > 0 else { return cost }
-        let limit = cacheCapacity / cacheNearlyFull.denominator * cacheNearlyFull.numerator
-        return cost + max(cacheTokens - limit, 0) * tokensPerOverflow
+        pendingTokens + sequences * tokensPerSequence
+            + cacheTokens * tokensPerSequence / contextOfARow
+            + max(cacheTokens - cacheLimit, 0) * tokensPerOverflow
+    }
+
+    /// - Parameter capacity: tokens that a cache holds; 0 where that is not known.
+    static func cacheLimit(capacity: Int) -> Int {
+        capacity > 0
+            ? capacity / cacheNearlyFull.denominator * cacheNearlyFull.numerator : .max
     }
 }

@@ -167,6 +167,24 @@ import Testing
         #expect(others == [3, 0, 1, 2])
     }
 
+    @Test func whatOthersSendMakesComparisonsCoarser() {
+        var router = router(ranks: 2, capacity: 100_000)
+        for number in 1...400 as ClosedRange<UInt64> {
+            let rank = send(&router, candidate(1000))
+            router.onReport(load(UInt32(rank), submissions: number), known: number)
+        }
+        #expect(router.others.grain == RoutingCost.grain, "alone")
+        var others = OthersShare()
+        for _ in 0..<400 { others.onChosen(tokens: 1000) }
+        // Of four submissions three are not ours.
+        for _ in 0..<100 { others.onReport(own: 1, all: 4) }
+        #expect((700...750).contains(others.grain), "\(others.grain)")
+        for _ in 0..<40_000 { others.onReport(own: 1, all: 1) }
+        #expect(others.grain < 50, "they have gone: \(others.grain)")
+        others.onReport(own: 5, all: 0)
+        #expect(others.grain < 50)
+    }
+
     // MARK: What ranks have cached
 
     private let blocks: [UInt64] = (1...64).map { $0 * 1000 }
