@@ -55,7 +55,9 @@ import Testing
         let cell = try RunningCell(dp: 2)
         let common = (0..<160).map { 5 + $0 % 50 }
         #expect(try cell.http.greedy([0] + common + [7], 2).status == 200)
-        for tail in 8..<14 { #expect(try cell.http.greedy([0] + common + [tail], 2).status == 200) }
+        for tail in 8..<14 {
+            #expect(try cell.http.greedy([0] + common + [tail], 2).status == 200)
+        }
         // 161 common tokens are ten full blocks.
         #expect(try cell.metric("phalanx:routing_affinity_tokens_total") == 6 * 160)
         #expect(try cell.metric("vllm:prefix_cache_hits_total") == 6 * 160)
