@@ -81,9 +81,8 @@ import Testing
         (["--data-parallel-external-lb"], "needs --data-parallel-rank"),
     ])
     func waysThatContradictEachOtherEndTheGateway(options: [String], reason: String) throws {
-        let gateway = try RunningDaemon(
-            "gateway", "phalanx-gateway", ["--port", "0", "--data-parallel-rpc-port", "1"] + options
-        )
+        let ports = ["--port", "0", "--data-parallel-rpc-port", "1"]
+        let gateway = try RunningDaemon("gateway", "phalanx-gateway", ports + options)
         #expect(gateway.exitCode() == 1)
         #expect(gateway.log.contains(reason), "\(gateway.log)")
     }
