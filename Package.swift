@@ -226,7 +226,7 @@ let package = Package(
         ),
         .testTarget(
             name: "SimulationTests",
-            dependencies: ["Coordinator", "EngineWorker", "Protocol", "TestSupport"],
+            dependencies: ["Coordinator", "EngineWorker", "Gateway", "Protocol", "TestSupport"],
             path: "Tests/Simulation",
             swiftSettings: swiftSettings
         ),

@@ -1745,7 +1745,7 @@ const ProtobufCMessageDescriptor phalanx__v1__rank_load__descriptor =
   (ProtobufCMessageInit) phalanx__v1__rank_load__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__output_batch__field_descriptors[2] =
+static const ProtobufCFieldDescriptor phalanx__v1__output_batch__field_descriptors[3] =
 {
   {
     "outputs",
@@ -1771,15 +1771,28 @@ static const ProtobufCFieldDescriptor phalanx__v1__output_batch__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "known_submissions",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__OutputBatch, known_submissions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__output_batch__field_indices_by_name[] = {
+  2,   /* field[2] = known_submissions */
   1,   /* field[1] = load */
   0,   /* field[0] = outputs */
 };
 static const ProtobufCIntRange phalanx__v1__output_batch__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__output_batch__descriptor =
 {
@@ -1789,7 +1802,7 @@ const ProtobufCMessageDescriptor phalanx__v1__output_batch__descriptor =
   "Phalanx__V1__OutputBatch",
   "phalanx.v1",
   sizeof(Phalanx__V1__OutputBatch),
-  2,
+  3,
   phalanx__v1__output_batch__field_descriptors,
   phalanx__v1__output_batch__field_indices_by_name,
   1,  phalanx__v1__output_batch__number_ranges,

@@ -90,14 +90,18 @@ public final class CoordinatorService {
     }
 
     private func perform(_ actions: [CoordinatorCore.Action]) {
+        // What goes to many is encoded once; a view is as long as the group.
+        var last: (body: ControlBody, frame: [UInt8])?
         for action in actions {
             switch action {
             case .send(let identity, let body):
-                send(body, to: identity)
+                let frame = last.flatMap { $0.body == body ? $0.frame : nil } ?? encoded(body)
+                last = (body, frame)
+                send(frame, to: identity)
             case .report(let identity, var report):
                 report.softwareVersion = DaemonProcess.version
                 report.wallClockMicroseconds = MonotonicClock.wallMicroseconds()
-                send(.statusReport(report), to: identity)
+                send(encoded(.statusReport(report)), to: identity)
             case .log(let text):
                 logger.info(text)
             case .warn(let text):
@@ -115,12 +119,16 @@ public final class CoordinatorService {
         }
     }
 
-    private func send(_ body: ControlBody, to identity: [UInt8]) {
+    private func encoded(_ body: ControlBody) -> [UInt8] {
         sequence += 1
-        let message = ControlMessage(
-            incarnation: incarnation, view: core.activeView ?? 0, sequence: sequence, body: body)
+        return ControlMessage(
+            incarnation: incarnation, view: core.activeView ?? 0, sequence: sequence, body: body
+        ).encoded()
+    }
+
+    private func send(_ frame: [UInt8], to identity: [UInt8]) {
         // A peer that is gone or takes nothing is found by its lease.
-        if socket.send(message.encoded(), to: identity) == .wouldBlock {
+        if socket.send(frame, to: identity) == .wouldBlock {
             logger.throttledWarning("a peer takes no messages")
         }
     }

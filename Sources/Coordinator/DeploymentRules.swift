@@ -23,6 +23,14 @@ enum DeploymentRules {
                 description: "--gpu-memory-utilization: sizes device memory, and --device cpu has "
                     + "none; use --kv-cache-memory-bytes")
         }
+        let additional = try AdditionalConfiguration(options.requiredText("additional-config"))
+        let isChunked = options.flag("enable-chunked-prefill") && !additional.prefillFirst
+        if let tokens = options.integer("max-prefill-tokens-per-tick"), tokens > 0, !isChunked {
+            throw OptionError(
+                description: "--max-prefill-tokens-per-tick \(tokens): without chunked prefill a "
+                    + "prompt is computed whole and cannot be bounded; leave it out or turn on "
+                    + "--enable-chunked-prefill")
+        }
         let batched = options.requiredInteger("max-num-batched-tokens")
         let sequences = options.requiredInteger("max-num-seqs")
         if batched < sequences {

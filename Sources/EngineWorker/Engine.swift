@@ -53,7 +53,9 @@ final class Engine {
         results.reserveCapacity(sequencesMax)
         updates.reserveCapacity(sequencesMax)
         said.reserveCapacity(sequencesMax + 1)
-        lockstep = LockstepStateMachine(syncInterval: UInt64(configuration.syncInterval))
+        lockstep = LockstepStateMachine(
+            syncInterval: UInt64(configuration.syncInterval), prefill: configuration.prefill,
+            tensorParallelSize: configuration.layout.tensorParallelSize)
     }
 
     private var layout: ParallelLayout { configuration.layout }
@@ -170,7 +172,7 @@ final class Engine {
         defer { progress.tickEnded() }
         lastTick = tick
         model.clock.start()
-        scheduler.schedule(into: &plan, allowPrefill: true)
+        scheduler.schedule(into: &plan, allowPrefill: true, rowLevel: lockstep.rowLevel)
         noteFirstSchedule(at: now)
         model.clock.lap(.schedule)
         do throws(CollectiveError) {
@@ -222,6 +224,8 @@ final class Engine {
             kvUsage: Float(scheduler.statistics.kvUsage),
             hasWork: scheduler.hasWork,
             failed: model.failure != nil,
+            wishedPrefillTokens: UInt32(clamping: scheduler.prefillRowsLeft(behind: plan)),
+            nextDecodes: UInt32(plan.sampleCount),
             planBytes: layout.tensorParallelSize > 1 ? UInt32(plan.encodedByteCount) : 0)
         let entries = try group.exchange(entry, tick: tick, deadline: deadline)
         switch lockstep.onVector(entries) {

@@ -38,8 +38,23 @@ extension EngineConfiguration {
             quantization: options.text("quantization"),
             kernelLevel: options.requiredText("kernel-level"),
             threadCount: options.requiredInteger("worker-threads"),
-            weightsCacheFolder: options.text("packed-weights-cache"))
+            weightsCacheFolder: options.text("packed-weights-cache"),
+            prefill: Self.prefill(options, additional))
     }
+
+    /// A prompt that is computed whole cannot be bounded.
+    private static func prefill(
+        _ options: Options, _ additional: AdditionalConfiguration
+    ) -> PrefillNegotiation {
+        let isChunked = options.flag("enable-chunked-prefill") && !additional.prefillFirst
+        let tokens = options.integer("max-prefill-tokens-per-tick") ?? prefillTokensDefault
+        return PrefillNegotiation(
+            tokensMax: isChunked ? tokens : 0,
+            interval: UInt64(options.requiredInteger("prefill-schedule-interval")))
+    }
+
+    /// `--max-prefill-tokens-per-tick` where none is given.
+    static let prefillTokensDefault = 512
 
     /// A worker that gateways reach by loopback alone must not listen elsewhere either, as UCX does
     /// by itself; who names devices, here or in UCX's own variable, is obeyed.

@@ -76,6 +76,7 @@ struct EngineConfiguration: Sendable {
     let kernelLevel: String
     let threadCount: Int
     let weightsCacheFolder: String?
+    var prefill = PrefillNegotiation.off
 }
 
 /// What the link thread needs to know of a loaded model.

@@ -16,6 +16,7 @@ extension EngineWorkerService {
         } catch {
             logger.throttledWarning("dropped a message of a gateway", ["reason": error])
             guard let id = GatewayMessage.requestID(ofRefusedSubmit: frame) else { return }
+            sessions.onRefused(identity)
             sendToGateway(.rejected(id, reason: .invalid, text: "\(error)"), identity)
         }
     }
@@ -39,11 +40,13 @@ extension EngineWorkerService {
         let number = takes ? view?.number ?? 0 : 0
         sendToGateway(
             .opened(worker: incarnation, view: number, requestsMax: requestsMax), identity)
+        tellLoad(identity, outputs: [], at: MonotonicClock.now())
         checkDrained()
     }
 
     private func onSubmit(_ identity: [UInt8], _ request: GenerationRequest) {
         func refuse(_ reason: RejectionReason, _ text: String) {
+            sessions.onRefused(identity)
             sendToGateway(.rejected(request.requestID, reason: reason, text: text), identity)
         }
         if isDraining { return refuse(.draining, "the worker is stopping") }
@@ -99,7 +102,23 @@ extension EngineWorkerService {
                 batches.append((owner.identity, [answer]))
             }
         }
-        for batch in batches { sendToGateway(.outputs(batch.outputs, load: load), batch.identity) }
+        for batch in batches { tellLoad(batch.identity, outputs: batch.outputs, at: now) }
         checkDrained()
+    }
+
+    /// Tells those whom no output has told for a while how busy the rank is, with others' work.
+    func tellLoads() {
+        guard toldLoad != load else { return }
+        let now = MonotonicClock.now()
+        let untold = sessions.untold(for: Self.loadEvery, at: now)
+        if untold.isEmpty { return }
+        toldLoad = load
+        for identity in untold { tellLoad(identity, outputs: [], at: now) }
+    }
+
+    private func tellLoad(_ identity: [UInt8], outputs: [RequestOutput], at now: Instant) {
+        let known = sessions.knownSubmissions(
+            of: identity, counting: load.submissions, at: now)
+        sendToGateway(.outputs(outputs, load: load, knownSubmissions: known), identity)
     }
 }

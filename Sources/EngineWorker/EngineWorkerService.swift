@@ -13,6 +13,8 @@ public final class EngineWorkerService {
     static let eventsReserved = 1024
     static let sweepEvery = Interval.milliseconds(500)
     private static let securityDomain = "requests"
+    /// Between two reports to a gateway that gets no outputs.
+    static let loadEvery = Interval.milliseconds(100)
 
     let loop = EventLoop()
     let logger: Logger
@@ -38,6 +40,8 @@ public final class EngineWorkerService {
     var stage = WorkerStage.joining
     var percent: UInt32 = 0
     var load = RankLoad()
+    /// The last that went to gateways without outputs.
+    var toldLoad = RankLoad()
     var facts: EngineFacts?
     var view: View?
     var worker: UInt32 = 0
@@ -247,6 +251,7 @@ public final class EngineWorkerService {
             }
         }
         deliverOutputs()
+        tellLoads()
     }
 
     private func deliverOutputs() {

@@ -18,6 +18,9 @@ struct GatewaySessions {
         var lastHeard: Instant
         var sequences: [RequestID: SequenceID] = [:]
         var isBroken = false
+        var submissions = SubmissionCount()
+        /// When it was last told how busy the rank is.
+        var toldAt: Instant?
     }
 
     struct Owner {
@@ -71,10 +74,34 @@ struct GatewaySessions {
         guard sessions[index].sequences[request] == nil else { return .duplicate }
         let sequence = SequenceID(rawValue: nextSequence)
         nextSequence += 1
+        sessions[index].submissions.onSubmitted(behind: sequence.rawValue)
         sessions[index].lastHeard = now
         sessions[index].sequences[request] = sequence
         owners[sequence] = Owner(identity: identity, request: request, arrived: now)
         return .take(sequence)
+    }
+
+    /// A submission that was refused before it became a sequence; its gateway counts it too.
+    mutating func onRefused(_ identity: [UInt8]) {
+        guard let index = index(of: identity) else { return }
+        sessions[index].submissions.onSubmitted(behind: nextSequence - 1)
+    }
+
+    /// How many of a gateway's submissions a report knows of that counts `submissions` in all: the
+    /// engine takes them in the order in which they became sequences.
+    mutating func knownSubmissions(
+        of identity: [UInt8], counting submissions: UInt64, at now: Instant
+    ) -> UInt64 {
+        guard let index = index(of: identity) else { return 0 }
+        sessions[index].toldAt = now
+        return sessions[index].submissions.known(counting: submissions)
+    }
+
+    /// Gateways that have not been told for `interval` how busy the rank is.
+    func untold(for interval: Interval, at now: Instant) -> [[UInt8]] {
+        sessions.filter { session in
+            !session.isBroken && (session.toldAt.map { now - $0 >= interval } ?? true)
+        }.map(\.identity)
     }
 
     /// A message could not be sent: what the gateway would get after it makes no sense.

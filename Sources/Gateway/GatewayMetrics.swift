@@ -41,6 +41,7 @@ final class GatewayMetrics {
     }
 
     private struct RankSeries {
+        let routingPending: MetricsRegistry.SeriesID
         let running: MetricsRegistry.SeriesID
         let waiting: MetricsRegistry.SeriesID
         let cacheUsage: MetricsRegistry.SeriesID
@@ -72,6 +73,8 @@ final class GatewayMetrics {
     private let otherStatus: MetricsRegistry.SeriesID
     private let activeView: MetricsRegistry.SeriesID
     private let groupImbalance: MetricsRegistry.SeriesID
+    private let affinityTokens: MetricsRegistry.SeriesID
+    private let refusals: MetricsRegistry.SeriesID
     private var imbalance = TickImbalance()
     /// DP ranks of the active view.
     private var rankCount = 0
@@ -96,6 +99,23 @@ final class GatewayMetrics {
             "phalanx:tick_imbalance", .gauge,
             help: "Rows of the ticks' busiest ranks as a multiple of the mean, of the last second.",
             labels: ["model_name": model])
+        affinityTokens = registry.register(
+            "phalanx:routing_affinity_tokens_total", .counter,
+            help: "Prompt tokens sent to a rank that should have them cached.",
+            labels: ["model_name": model])
+        refusals = registry.register(
+            "phalanx:routing_refusals_total", .counter,
+            help: "Sequences that a rank refused to take.", labels: ["model_name": model])
+    }
+
+    /// - Parameters:
+    ///   - pendingTokens: prompt tokens that the rank has not computed, as this gateway knows.
+    ///   - affinityTokens: sent so far to ranks that should have them cached.
+    ///   - refusals: sequences that ranks have refused so far.
+    func onRouting(rank: Int, pendingTokens: Int, affinityTokens: UInt64, refusals: UInt64) {
+        registry.set(series(of: rank).routingPending, Double(pendingTokens))
+        registry.set(self.affinityTokens, Double(affinityTokens))
+        registry.set(self.refusals, Double(refusals))
     }
 
     func onAnswer(status: Int) { registry.add(httpRequests[status] ?? otherStatus) }
@@ -252,6 +272,9 @@ final class GatewayMetrics {
             makeOne(rank, name, kind, help, bounds)
         }
         return RankSeries(
+            routingPending: make(
+                "phalanx:routing_pending_tokens", .gauge,
+                "Prompt tokens that the rank has not computed, as this gateway knows."),
             running: make("vllm:num_requests_running", .gauge, "Sequences in the batch."),
             waiting: make("vllm:num_requests_waiting", .gauge, "Sequences that wait."),
             cacheUsage: make("vllm:kv_cache_usage_perc", .gauge, "Used part of the KV cache, 0-1."),

@@ -18,19 +18,31 @@ extension GatewayService {
             : try GenerationCall.parseCompletion(
                 body: request.body, headers: headers, defaults: model.defaults)
         let prompts = try prompts(of: call, model)
-        if let rank = call.dataParallelRank, !(0..<model.rankCount).contains(rank) {
-            throw .invalidField(
-                name: "data_parallel_rank",
-                reason: "\(rank) is out of range [0, \(model.rankCount))")
-        }
+        let forced = try forcedRank(of: call, model)
         try admit(sequences: prompts.count * call.count)
         let active = try makeCall(call, prompts, model, exchange)
+        active.forcedRank = forced
         calls[exchange] = active
         for choice in active.choices {
             owners[choice.requestID] = (active, choice)
             park(choice)
         }
         placeParked()
+    }
+
+    /// As in vLLM, a client counts the ranks that the gateway serves, from 0.
+    private func forcedRank(
+        of call: GenerationCall, _ model: ServedModel
+    ) throws(APIError) -> Int? {
+        guard let wanted = call.dataParallelRank else { return nil }
+        // Without a view it is not known which ranks a node has, and nothing is admitted.
+        let ranks = servedRanks == .all ? Array(0..<model.rankCount) : viewRanks
+        if ranks.isEmpty { return nil }
+        guard ranks.indices.contains(wanted) else {
+            throw .invalidField(
+                name: "data_parallel_rank", reason: "\(wanted) is out of range [0, \(ranks.count))")
+        }
+        return ranks[wanted]
     }
 
     private func admit(sequences: Int) throws(APIError) {
@@ -145,23 +157,26 @@ extension GatewayService {
 
     /// Hands parked choices to ranks that have room, in order.
     func placeParked() {
-        guard !parked.isEmpty, !router.dpRanks.isEmpty else { return }
+        guard !parked.isEmpty, router.hasOpenRank else { return }
         var left: [RequestID] = []
         let waiting = parked
         parked = []
         for id in waiting {
             guard let (call, choice) = owners[id] else { continue }
-            if !place(choice, of: call) { left.append(id) }
+            // No rank has room for one that may go anywhere: none has for the next.
+            let canGo = call.forcedRank.map(router.takesSequences) ?? router.takesSequences
+            if !canGo || !place(choice, of: call) { left.append(id) }
         }
         parked = left + parked
     }
 
     private func place(_ choice: Choice, of call: ActiveCall) -> Bool {
-        let tokens = choice.promptTokens.count + choice.outputTokens.count
-        guard
-            let rank = router.choose(
-                promptTokens: tokens, forced: call.call.dataParallelRank)
-        else { return false }
+        let candidate = RankRouter.Candidate(
+            tokens: choice.promptTokens.count + choice.outputTokens.count,
+            outputTokensMax: Int(choice.sampling.maxTokens) - choice.outputTokens.count,
+            blocks: blockNames(of: choice, in: call),
+            forced: call.forcedRank)
+        guard let rank = router.choose(candidate) else { return false }
         let request = GenerationRequest(
             requestID: choice.requestID,
             view: view,
@@ -174,10 +189,31 @@ extension GatewayService {
         choice.machine.onSubmitted(to: rank)
         choice.parkedSince = nil
         choice.submittedAt = MonotonicClock.now()
-        choice.prefilled = false
-        choice.submittedTokens = tokens
-        router.onSubmitted(to: rank, promptTokens: tokens)
+        choice.ticket = router.onSubmitted(candidate, to: rank)
+        tellRouting(of: rank)
         return true
+    }
+
+    /// Names of a sequence's full blocks; none where they would change nothing.
+    private func blockNames(of choice: Choice, in call: ActiveCall) -> [UInt64] {
+        guard let model, let blockSize = model.cachedBlockSize, viewRanks.count > 1 else {
+            return []
+        }
+        // The choices of one prompt begin alike.
+        let first = call.choices[choice.index / call.call.count * call.call.count]
+        var blocks =
+            choice.blocks ?? first.blocks
+            ?? PromptBlocks(
+                blockSize: blockSize, salt: call.call.cacheSalt.map { Array($0.utf8) } ?? [])
+        blocks.extend(to: choice.promptTokens + choice.outputTokens)
+        choice.blocks = blocks
+        return blocks.names
+    }
+
+    func tellRouting(of rank: Int) {
+        metrics?.onRouting(
+            rank: rank, pendingTokens: router.pendingTokens(of: rank),
+            affinityTokens: router.affinityTokens, refusals: router.refusals)
     }
 
     func failOverdue() {

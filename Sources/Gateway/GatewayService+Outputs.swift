@@ -5,20 +5,23 @@ internal import Protocol
 extension GatewayService {
     func onLeader(_ event: LeaderLinks.Event) {
         switch event {
-        case .opened(let rank, let capacity):
-            router.onRankOpened(rank, capacity: capacity)
+        case .opened(let rank, let capacity, let cacheCapacity):
+            router.onRankOpened(rank, capacity: capacity, cacheCapacity: cacheCapacity)
             onServing()
             placeParked()
         case .closed(let rank):
             router.onRankClosed(rank)
-            if router.dpRanks.isEmpty { admission.notReadyReason = "no worker takes requests" }
+            if !router.hasOpenRank { admission.notReadyReason = "no worker takes requests" }
         case .lost(let rank):
             router.onRankLost(rank)
             parkAll(of: rank)
-        case .outputs(let outputs, let rank, let load):
-            router.onLoad(load)
+        case .outputs(let outputs, let rank, let load, let known):
+            router.onReport(load, known: known)
             metrics?.onLoad(load, at: MonotonicClock.now())
             for output in outputs { onOutput(output, from: rank) }
+            // It may have been full, or have refused what waits here.
+            if router.takesSequences(rank) { placeParked() }
+            tellRouting(of: rank)
         case .rejected(let id, let rank, let reason, let text):
             onRejected(id, by: rank, reason, text)
         }
@@ -31,12 +34,12 @@ extension GatewayService {
         guard case .deliver(let isFirst, let isLast) = action else { return }
         note(output, of: choice, in: call, rank: rank)
         if output.finishReason == .error {
-            release(choice, rank: rank)
+            release(choice)
             return fail(call, .engineError(reason: output.error))
         }
         let delta = choice.receive(output)
         if isLast {
-            release(choice, rank: rank)
+            release(choice)
         } else if delta.finishReason != nil {
             end(choice)
         }
@@ -85,8 +88,11 @@ extension GatewayService {
         guard let (call, choice) = owners[id] else { return }
         let action = choice.machine.onRejected(by: rank, reason: reason)
         if action == .ignore { return }
-        router.onEnded(
-            on: rank, promptTokens: choice.submittedTokens, prefilled: choice.prefilled)
+        if let ticket = choice.ticket {
+            router.onRefused(ticket, isFull: reason == .overloaded)
+            choice.ticket = nil
+        }
+        tellRouting(of: rank)
         switch action {
         case .ignore:
             break
@@ -106,18 +112,28 @@ extension GatewayService {
 
     private func parkAll(of rank: Int) {
         for call in calls.values.sorted(by: { $0.arrived < $1.arrived }) {
-            for choice in call.choices where choice.machine.onRankLost(rank) { park(choice) }
+            for choice in call.choices where choice.machine.onRankLost(rank) {
+                choice.ticket = nil
+                park(choice)
+            }
         }
     }
 
     // MARK: Ends
 
     /// The leader has nothing of it any more.
-    private func release(_ choice: Choice, rank: Int) {
+    private func release(_ choice: Choice) {
         owners[choice.requestID] = nil
-        router.onEnded(
-            on: rank, promptTokens: choice.submittedTokens, prefilled: choice.prefilled)
+        if let ticket = choice.ticket { router.onEnded(ticket, blocks: finalBlocks(of: choice)) }
+        choice.ticket = nil
         admission.onSequenceEnded(at: MonotonicClock.now())
+    }
+
+    /// An answer is cached too, but for its last token: what follows it may begin with it.
+    private func finalBlocks(of choice: Choice) -> [UInt64] {
+        guard var blocks = choice.blocks else { return [] }
+        blocks.extend(to: choice.promptTokens + choice.outputTokens.dropLast())
+        return blocks.names
     }
 
     /// The gateway ends it, and the leader frees its blocks.
@@ -126,8 +142,8 @@ extension GatewayService {
         parked.removeAll { $0 == choice.requestID }
         guard case .cancel(let rank) = choice.machine.end() else { return }
         links?.cancel([choice.requestID], of: rank)
-        router.onEnded(
-            on: rank, promptTokens: choice.submittedTokens, prefilled: choice.prefilled)
+        if let ticket = choice.ticket { router.onCancelled(ticket) }
+        choice.ticket = nil
         admission.onSequenceEnded(at: MonotonicClock.now())
     }
 
@@ -170,9 +186,9 @@ extension GatewayService {
     ) {
         guard !output.tokenIDs.isEmpty else { return }
         let now = MonotonicClock.now()
-        if !choice.prefilled {
-            choice.prefilled = true
-            router.onPrefilled(on: rank, promptTokens: choice.submittedTokens)
+        if var ticket = choice.ticket, !ticket.isPrefilled {
+            router.onPrefilled(&ticket)
+            choice.ticket = ticket
         }
         if let last = choice.lastTokenAt {
             metrics?.onToken(rank: rank, sincePrevious: now - last)

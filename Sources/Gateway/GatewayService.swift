@@ -26,8 +26,11 @@ public final class GatewayService {
     var metrics: GatewayMetrics?
     let keys: APIKeys
     var admission = AdmissionControl()
-    var router = RankRouter()
+    var router: RankRouter
+    let servedRanks: ServedRanks
     var view: UInt32 = 0
+    /// DP ranks of the active view that this gateway serves.
+    var viewRanks: [Int] = []
     /// Calls being answered, and their choices by request.
     var calls: [HTTPExchangeID: ActiveCall] = [:]
     var owners: [RequestID: (call: ActiveCall, choice: Choice)] = [:]
@@ -47,6 +50,11 @@ public final class GatewayService {
         security = try LinkSecurity(
             options, role: .gateway, peers: [.coordinator, .worker],
             addresses: ["data-parallel-address"])
+        servedRanks = try ServedRanks(
+            hybrid: options.flag("data-parallel-hybrid-lb"),
+            external: options.flag("data-parallel-external-lb"),
+            rank: options.integer("data-parallel-rank"), node: DaemonProcess.nodeName(options))
+        router = RankRouter(rotation: incarnation.rawValue)
         let host = options.requiredText("host")
         let port = options.requiredInteger("port")
         var listeners = ServiceNotifier.inheritedListeners()
@@ -137,7 +145,7 @@ public final class GatewayService {
             onView(view)
         case .loads(let loads):
             for load in loads {
-                router.onLoad(load)
+                router.onRelayedReport(load)
                 metrics?.onLoad(load, at: MonotonicClock.now())
             }
         case .wake, .drain:
@@ -155,7 +163,13 @@ public final class GatewayService {
         }
         do {
             let model = try ServedModel(try options.adopting(configuration.entries))
+            if let problem = servedRanks.problem(rankCount: model.rankCount) {
+                throw ServedRanksError(description: problem)
+            }
             self.model = model
+            if let blockSize = model.cachedBlockSize {
+                router = RankRouter(rotation: incarnation.rawValue, blockSize: blockSize)
+            }
             metrics = GatewayMetrics(model: model.defaults.servedModelNames[0])
             admission.notReadyReason = "the workers are not ready"
             logger.info("configured", ["model": model.folder])
@@ -170,13 +184,23 @@ public final class GatewayService {
         case .active:
             guard view.number != self.view else { return }
             self.view = view.number
-            admission.notReadyReason = "the leaders are being connected"
             control?.view = view.number
-            links?.connect(to: view)
+            let leaders = servedRanks.leaders(of: view.members)
+            viewRanks = leaders.map { Int($0.dpRank) }
+            admission.notReadyReason =
+                leaders.isEmpty
+                ? servedRanks.emptyReason(members: view.members)
+                : "the leaders are being connected"
+            links?.connect(to: leaders, view: view.number)
+            if leaders.isEmpty, let reason = admission.notReadyReason {
+                logger.error(reason)
+                notifier.status("not ready: \(reason)")
+            }
         case .forming, .retired:
             if self.view != 0 { logger.warning("no view is active", ["reason": view.reason]) }
             self.view = 0
             control?.view = 0
+            viewRanks = []
             admission.notReadyReason = view.reason
             links?.disconnect()
             notifier.status("not ready: \(view.reason)")

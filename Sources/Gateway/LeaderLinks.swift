@@ -17,14 +17,18 @@ final class LeaderLinks {
         let rank: Int
         let view: UInt32
         let endpoint: String
+        let cacheCapacity: Int
         let socket: ZeroMQSocket
         var isOpen = false
         var lastHeard = MonotonicClock.now()
         /// The leader took no message when they were to be told.
         var untoldCancels: [RequestID] = []
 
-        init(rank: Int, view: UInt32, endpoint: String, socket: ZeroMQSocket) {
+        init(
+            rank: Int, view: UInt32, endpoint: String, cacheCapacity: Int, socket: ZeroMQSocket
+        ) {
             self.rank = rank
+            self.cacheCapacity = cacheCapacity
             self.view = view
             self.endpoint = endpoint
             self.socket = socket
@@ -33,12 +37,14 @@ final class LeaderLinks {
 
     enum Event {
         /// The leader takes sequences of this view.
-        case opened(rank: Int, capacity: Int)
+        ///
+        /// - Parameter cacheCapacity: tokens that its cache holds.
+        case opened(rank: Int, capacity: Int, cacheCapacity: Int)
         /// It takes no new ones; what it has goes on.
         case closed(rank: Int)
         /// Its view is over, and what it had goes elsewhere.
         case lost(rank: Int)
-        case outputs([RequestOutput], rank: Int, RankLoad)
+        case outputs([RequestOutput], rank: Int, RankLoad, knownSubmissions: UInt64)
         case rejected(RequestID, rank: Int, RejectionReason, String)
     }
 
@@ -71,16 +77,18 @@ final class LeaderLinks {
         }
     }
 
-    /// Connects to the leaders of an active view; leaders of an older one are left.
-    func connect(to view: View) {
+    /// Connects to leaders of an active view; those of an older one are left.
+    func connect(to leaders: [Member], view: UInt32) {
         disconnect()
-        for member in view.members where member.isLeader {
-            link(to: Int(member.dpRank), view: view.number, endpoint: member.endpoint)
+        for member in leaders {
+            link(
+                to: Int(member.dpRank), view: view, endpoint: member.endpoint,
+                cacheCapacity: Int(member.blockCount) * Int(member.blockSize))
         }
         sayOpen()
     }
 
-    private func link(to rank: Int, view: UInt32, endpoint: String) {
+    private func link(to rank: Int, view: UInt32, endpoint: String, cacheCapacity: Int) {
         linkCount += 1
         let identity = [incarnation.rawValue, linkCount].flatMap { word in
             (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * (7 - $0))) }
@@ -92,7 +100,9 @@ final class LeaderLinks {
                 .dealer(identity: [UInt8(2)] + identity), context: context, limits: limits,
                 security: security.client(of: .worker))
             try socket.connect(endpoint)
-            let link = Link(rank: rank, view: view, endpoint: endpoint, socket: socket)
+            let link = Link(
+                rank: rank, view: view, endpoint: endpoint, cacheCapacity: cacheCapacity,
+                socket: socket)
             socket.attach(to: loop) { [weak self, weak link] _, frame in
                 if let self, let link { receive(frame, link) }
             }
@@ -110,7 +120,9 @@ final class LeaderLinks {
         for old in silent {
             logger.warning("a leader is silent", ["rank": old.rank, "endpoint": old.endpoint])
             old.socket.detach()
-            link(to: old.rank, view: old.view, endpoint: old.endpoint)
+            link(
+                to: old.rank, view: old.view, endpoint: old.endpoint,
+                cacheCapacity: old.cacheCapacity)
             onEvent(.lost(rank: old.rank))
         }
     }
@@ -158,9 +170,9 @@ final class LeaderLinks {
             switch try LeaderMessage.decode(frame) {
             case .opened(_, let view, let requestsMax):
                 onOpened(link, isOurs: view == link.view, capacity: Int(requestsMax))
-            case .outputs(let outputs, var load):
+            case .outputs(let outputs, var load, let known):
                 load.dpRank = UInt32(link.rank)
-                onEvent(.outputs(outputs, rank: link.rank, load))
+                onEvent(.outputs(outputs, rank: link.rank, load, knownSubmissions: known))
             case .rejected(let request, let reason, let text):
                 // Until it says OPENED again, it takes nothing.
                 if reason == .otherView || reason == .draining {
@@ -177,7 +189,9 @@ final class LeaderLinks {
         guard isOurs != link.isOpen else { return }
         link.isOpen = isOurs
         if isOurs {
-            onEvent(.opened(rank: link.rank, capacity: capacity))
+            onEvent(
+                .opened(
+                    rank: link.rank, capacity: capacity, cacheCapacity: link.cacheCapacity))
         } else {
             logger.notice("a leader takes no requests", ["rank": link.rank])
             onEvent(.closed(rank: link.rank))

@@ -18,6 +18,8 @@ struct ServedModel {
     let folder: String
     /// DP ranks of the deployment, whether they take requests now or not.
     let rankCount: Int
+    /// Tokens a block of the ranks' prefix caches; nil where those are off.
+    let cachedBlockSize: Int?
     let created: Int64
     /// Unicode scalars of the longest token, at most.
     let tokenCharactersMax: Int
@@ -29,6 +31,8 @@ struct ServedModel {
         }
         self.folder = folder
         rankCount = options.requiredInteger("data-parallel-size")
+        cachedBlockSize =
+            options.flag("enable-prefix-caching") ? options.requiredInteger("block-size") : nil
         created = MonotonicClock.wallMicroseconds() / 1_000_000
         do throws(TokenizerError) {
             tokenizer = try Tokenizer(folder: options.text("tokenizer") ?? folder)

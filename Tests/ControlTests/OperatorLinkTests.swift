@@ -24,7 +24,7 @@ import Testing
 
     @Test func aQuestionThatIsNotAnsweredIsAskedAgain() throws {
         let (socket, endpoint) = try router()
-        let link = try OperatorLink(endpoint: endpoint)
+        let link = try OperatorLink(endpoint: endpoint, security: .plaintext)
         let heard = Answering()
         socket.attach(to: link.loop) { identity, frame in
             if let question = try? ControlMessage.decode(frame) { heard.questions.append(question) }
@@ -48,7 +48,7 @@ import Testing
     @Test func silenceIsAnErrorWithTheAddressAndTheRemedy() throws {
         // Bound and never read: nobody answers.
         let (socket, endpoint) = try router()
-        let link = try OperatorLink(endpoint: endpoint)
+        let link = try OperatorLink(endpoint: endpoint, security: .plaintext)
         do throws(ControlError) {
             _ = try link.status(within: .milliseconds(50))
             Issue.record("answered")

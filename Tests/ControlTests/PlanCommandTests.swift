@@ -137,7 +137,7 @@ import Testing
         ([model, "-dp"], "--data-parallel-size: needs a value"),
         ([model, "stray"], "\"stray\": expected an option"),
         ([model, "-pp", "2"], "-pp 2: is refused: there are no pipeline stages"),
-        ([model, "--data-parallel-hybrid-lb"], "is refused: each gateway balances"),
+        ([model, "-dpm"], "is refused: start a gateway a rank"),
         ([model, "--reasoning-parser", "deepseek_r1"], "is refused: what a model thinks"),
         ([model, "--gpu-memory-utilization", "2"], "2.0 is not in 0.01...1.0"),
         ([model, "-dp", "2", "-ep", "-dpr", "1", "-dpl", "2"], "ranks 1 to 2 do not fit"),

@@ -146,6 +146,10 @@ import Testing
             ])
         membership.forgetReadiness()
         #expect(membership.missing().count == 3)
+        #expect(
+            membership.missing(namedMax: 1) == [
+                "worker 0 (node a, device 1) is not ready", "2 more",
+            ])
     }
 
     @Test mutating func peersAreBounded() {

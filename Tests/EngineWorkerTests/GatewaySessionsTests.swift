@@ -84,3 +84,53 @@ import Testing
         #expect(sessions.identities.isEmpty)
     }
 }
+
+@Suite struct SubmissionCountTests {
+    @Test func aReportKnowsWhatBecameASequenceBeforeIt() {
+        var count = SubmissionCount()
+        count.onSubmitted(behind: 3)
+        count.onSubmitted(behind: 7)
+        #expect(count.known(counting: 2) == 0)
+        #expect(count.known(counting: 3) == 1)
+        #expect(count.known(counting: 6) == 1)
+        #expect(count.known(counting: 7) == 2)
+        // A refused one is known with what came before it.
+        count.onSubmitted(behind: 7)
+        #expect(count.known(counting: 7) == 3)
+    }
+
+    @Test func gatewaysAreCountedApart() {
+        var sessions = GatewaySessions()
+        let start = Instant(nanoseconds: 0)
+        let (first, second): ([UInt8], [UInt8]) = ([2, 1], [2, 2])
+        _ = sessions.onOpen(first, incarnation: Incarnation(rawValue: 1), at: start)
+        _ = sessions.onOpen(second, incarnation: Incarnation(rawValue: 2), at: start)
+        for request in 1...3 as ClosedRange<UInt64> {
+            let id = RequestID(rawValue: request)
+            #expect(
+                sessions.onSubmit(first, request: id, at: start)
+                    == .take(SequenceID(rawValue: 2 * request - 1)))
+            #expect(
+                sessions.onSubmit(second, request: id, at: start)
+                    == .take(SequenceID(rawValue: 2 * request)))
+        }
+        sessions.onRefused(second)
+        #expect(sessions.knownSubmissions(of: first, counting: 3, at: start) == 2)
+        #expect(sessions.knownSubmissions(of: second, counting: 3, at: start) == 1)
+        #expect(sessions.knownSubmissions(of: second, counting: 6, at: start) == 4)
+        #expect(sessions.knownSubmissions(of: [2, 3], counting: 6, at: start) == 0)
+    }
+
+    @Test func whoHasHeardNothingForAWhileIsUntold() {
+        var sessions = GatewaySessions()
+        let start = Instant(nanoseconds: 0)
+        _ = sessions.onOpen([2, 1], incarnation: Incarnation(rawValue: 1), at: start)
+        _ = sessions.onOpen([2, 2], incarnation: Incarnation(rawValue: 2), at: start)
+        _ = sessions.knownSubmissions(of: [2, 1], counting: 0, at: start)
+        let every = Interval.milliseconds(100)
+        #expect(sessions.untold(for: every, at: start + .milliseconds(99)) == [[2, 2]])
+        #expect(sessions.untold(for: every, at: start + every) == [[2, 1], [2, 2]])
+        _ = sessions.onLoss([2, 1])
+        #expect(sessions.untold(for: every, at: start + every) == [[2, 2]])
+    }
+}

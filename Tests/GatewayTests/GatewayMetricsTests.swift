@@ -20,6 +20,17 @@ import Testing
         #expect(experts.allSatisfy { $0.contains("engine=\"3\"") })
     }
 
+    @Test func whatRoutingKnowsIsShown() {
+        let metrics = GatewayMetrics(model: "demo")
+        metrics.onRouting(rank: 1, pendingTokens: 70, affinityTokens: 160, refusals: 2)
+        metrics.onRouting(rank: 1, pendingTokens: 30, affinityTokens: 320, refusals: 2)
+        let page = String(decoding: metrics.page(), as: UTF8.self)
+        let pending = "phalanx:routing_pending_tokens{model_name=\"demo\",engine=\"1\"} 30.0\n"
+        #expect(page.contains(pending))
+        #expect(page.contains("phalanx:routing_affinity_tokens_total{model_name=\"demo\"} 320.0\n"))
+        #expect(page.contains("phalanx:routing_refusals_total{model_name=\"demo\"} 2.0\n"))
+    }
+
     @Test func imbalanceIsThatOfTheLastWindow() {
         let metrics = GatewayMetrics(model: "demo")
         metrics.onView(4, ranks: 4)

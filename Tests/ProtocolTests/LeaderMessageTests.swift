@@ -48,7 +48,7 @@ import Testing
     @Test(arguments: FinishReason.allCases)
     func everyFinishReasonArrives(reason: FinishReason) {
         let output = RequestOutput(requestID: RequestID(rawValue: 1), finishReason: reason)
-        let message = LeaderMessage.outputs([output], load: RankLoad())
+        let message = LeaderMessage.outputs([output], load: RankLoad(), knownSubmissions: 3)
         #expect(LeaderMessage.decode(message.encoded()) == .success(message))
     }
 
@@ -65,7 +65,7 @@ import Testing
         for stage in TickStage.allCases { load.stageTimes[stage] = 7 }
         #expect(
             LeaderMessage.decode(frame(TickStage.allCases.count))
-                == .success(.outputs([], load: load)))
+                == .success(.outputs([], load: load, knownSubmissions: 0)))
     }
 
     @Test func aNegativeStopTokenIsRefused() {

@@ -259,10 +259,14 @@ struct  Phalanx__V1__OutputBatch
   size_t n_outputs;
   Phalanx__V1__Output **outputs;
   Phalanx__V1__RankLoad *load;
+  /*
+   * Of the Submits that came over this connection, how many the load knows of, taken or refused.
+   */
+  uint64_t known_submissions;
 };
 #define PHALANX__V1__OUTPUT_BATCH__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__output_batch__descriptor) \
-    , 0,NULL, NULL }
+    , 0,NULL, NULL, 0 }
 
 
 struct  Phalanx__V1__Opened

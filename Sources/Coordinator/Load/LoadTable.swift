@@ -2,17 +2,16 @@ import Protocol
 
 /// The last load of every DP rank, for gateways that have no output of that rank to read it from.
 struct LoadTable {
-    private var loads: [RankLoad] = []
+    /// By DP rank.
+    private var loads: [RankLoad?] = []
     private var changed = false
 
+    /// - Parameter load: of a rank of this deployment.
     mutating func onHeartbeat(_ load: RankLoad) {
-        if let index = loads.firstIndex(where: { $0.dpRank == load.dpRank }) {
-            guard loads[index] != load else { return }
-            loads[index] = load
-        } else {
-            loads.append(load)
-            loads.sort { $0.dpRank < $1.dpRank }
-        }
+        let rank = Int(load.dpRank)
+        while loads.count <= rank { loads.append(nil) }
+        guard loads[rank] != load else { return }
+        loads[rank] = load
         changed = true
     }
 
@@ -20,7 +19,7 @@ struct LoadTable {
     mutating func takeChanges() -> [RankLoad]? {
         guard changed else { return nil }
         changed = false
-        return loads
+        return loads.compactMap { $0 }
     }
 
     mutating func removeAll() {

@@ -16,8 +16,9 @@ extension StatusReport {
             ConfigurationEntry(key: $0.key, value: Self.cut($0.value, toBytes: Self.valueBytesMax))
         }
         let tensorParallelSize = membership.tensorParallelSize
-        let all = membership.workers + membership.gateways
-        peers = all.prefix(CodecLimits.statusPeersMax).map { peer in
+        // Reading counts what was looked at, in a copy here.
+        var known = membership
+        peers = known.peers.prefix(CodecLimits.statusPeersMax).map { peer in
             peer.status(view: view, tensorParallelSize: tensorParallelSize, at: now)
         }
     }

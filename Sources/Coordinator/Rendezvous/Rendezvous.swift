@@ -3,45 +3,32 @@ import Protocol
 /// Turns ready workers into the member list of a view: addresses of the request plane for gateways,
 /// collective addresses for the workers, so that no rank table is typed by hand.
 enum Rendezvous {
-    enum Outcome: Equatable {
-        case members([Member])
-        /// Named by `worker`, it does not have the model of the others.
-        case otherModel(worker: UInt32, Refusal)
-        case incomplete
+    /// Why a worker that is ready cannot be in a view with another one; nil if it can.
+    static func refusal(of newest: Peer, beside other: Peer) -> Refusal? {
+        guard let ready = newest.ready, let reference = other.ready,
+            ready.modelDigest != reference.modelDigest
+        else { return nil }
+        return Refusal(
+            reason: .model,
+            text: "worker \(newest.worker) (node \(newest.node)) has a checkpoint with digest "
+                + "\(ready.modelDigest), worker \(other.worker) one with "
+                + "\(reference.modelDigest): copy the same model to all nodes")
     }
 
-    static func members(of workers: [Peer], worldSize: UInt32, tensorParallelSize: UInt32)
-        -> Outcome
-    {
-        var members: [Member] = []
-        var reference: (worker: UInt32, digest: String)?
-        for peer in workers {
-            // Of two models the later READY is refused, so those that are there are compared even
-            // while others are loading.
-            guard let ready = peer.ready else { continue }
-            if let reference, reference.digest != ready.modelDigest {
-                return .otherModel(
-                    worker: peer.worker,
-                    Refusal(
-                        reason: .model,
-                        text:
-                            "worker \(peer.worker) (node \(peer.node)) has a checkpoint with "
-                            + "digest \(ready.modelDigest), worker \(reference.worker) one with "
-                            + "\(reference.digest): copy the same model to all nodes"))
-            }
-            reference = reference ?? (peer.worker, ready.modelDigest)
-            members.append(
-                Member(
-                    worker: peer.worker,
-                    dpRank: peer.worker / tensorParallelSize,
-                    tpRank: peer.worker % tensorParallelSize,
-                    incarnation: peer.incarnation,
-                    node: peer.node,
-                    endpoint: ready.endpoint,
-                    collectivesAddress: ready.collectivesAddress,
-                    blockCount: ready.blockCount,
-                    blockSize: ready.blockSize))
+    /// - Parameter workers: all of them, ready, in the order of their index.
+    static func members(of workers: [Peer], tensorParallelSize: UInt32) -> [Member] {
+        workers.compactMap { peer in
+            guard let ready = peer.ready else { return nil }
+            return Member(
+                worker: peer.worker,
+                dpRank: peer.worker / tensorParallelSize,
+                tpRank: peer.worker % tensorParallelSize,
+                incarnation: peer.incarnation,
+                node: peer.node,
+                endpoint: ready.endpoint,
+                collectivesAddress: ready.collectivesAddress,
+                blockCount: ready.blockCount,
+                blockSize: ready.blockSize)
         }
-        return members.count == Int(worldSize) ? .members(members) : .incomplete
     }
 }

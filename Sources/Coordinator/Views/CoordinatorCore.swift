@@ -29,6 +29,9 @@ struct CoordinatorCore {
         case fail(String)
     }
 
+    /// Workers that a status names; the others are counted.
+    static let namedMax = 8
+
     private let settings: Settings
     var membership: Membership
     private var loads = LoadTable()
@@ -194,27 +197,25 @@ struct CoordinatorCore {
     ///
     /// - Parameter newest: whose READY it was, if it was one; refused when it has another model.
     private mutating func form(after newest: Peer?, at now: Instant) -> [Action] {
-        switch Rendezvous.members(
-            of: membership.workers, worldSize: settings.worldSize,
-            tensorParallelSize: settings.tensorParallelSize)
+        // Even while others are loading: of two models the later READY is refused.
+        if let newest = newest.flatMap({ membership.peer($0.identity) }),
+            let other = membership.readyWorker(but: newest.worker),
+            let refusal = Rendezvous.refusal(of: newest, beside: other)
         {
-        case .incomplete:
-            return statusIfChanged()
-        case .otherModel(_, let refusal):
-            guard let newest else { return [] }
             _ = membership.remove(newest.identity)
             return [.warn(refusal.text), .send(newest.identity, .refuse(refusal))]
-        case .members(let members):
-            guard backoff.allowsForming(at: now) else { return statusIfChanged() }
-            backoff.onFormed(at: now)
-            view = View(
-                number: view.number + 1, state: .forming, members: members,
-                configurationDigest: view.configurationDigest, reason: "")
-            viewChanged = now
-            deadline = deadline ?? now + settings.readyTimeout
-            return [.log("view \(view.number) forms with \(members.count) workers")]
-                + publish(toGateways: false) + statusIfChanged()
         }
+        guard membership.isReady, backoff.allowsForming(at: now) else { return statusIfChanged() }
+        backoff.onFormed(at: now)
+        let members = Rendezvous.members(
+            of: membership.workers, tensorParallelSize: settings.tensorParallelSize)
+        view = View(
+            number: view.number + 1, state: .forming, members: members,
+            configurationDigest: view.configurationDigest, reason: "")
+        viewChanged = now
+        deadline = deadline ?? now + settings.readyTimeout
+        return [.log("view \(view.number) forms with \(members.count) workers")]
+            + publish(toGateways: false) + statusIfChanged()
     }
 
     private mutating func onViewJoined(
@@ -224,10 +225,7 @@ struct CoordinatorCore {
             return []
         }
         membership.update(peer.identity) { $0.stage = .joined(ready, view: number) }
-        let joined = membership.workers.filter {
-            $0.stage == .joined($0.ready ?? ready, view: number)
-        }
-        guard joined.count == Int(settings.worldSize) else { return [] }
+        guard membership.isJoined else { return [] }
         view = View(
             number: number, state: .active, members: view.members,
             configurationDigest: view.configurationDigest, reason: "")
@@ -238,7 +236,7 @@ struct CoordinatorCore {
             + statusIfChanged()
     }
 
-    private func onDeadlineText() -> String {
+    private mutating func onDeadlineText() -> String {
         if view.state == .forming {
             let late = membership.workers.filter { peer in
                 guard case .joined = peer.stage else { return true }
@@ -327,14 +325,14 @@ struct CoordinatorCore {
     /// The view as gateways see it: while there is none, the reason says who is missing.
     private func describedView() -> View {
         guard view.state != .active else { return view }
-        let missing = membership.missing().joined(separator: "; ")
+        let missing = membership.missing(namedMax: Self.namedMax).joined(separator: "; ")
         return View(
             number: view.number, state: .retired, members: [],
             configurationDigest: view.configurationDigest,
             reason: missing.isEmpty ? "the workers are connecting" : "waiting for: \(missing)")
     }
 
-    private func publish(toGateways: Bool) -> [Action] {
+    private mutating func publish(toGateways: Bool) -> [Action] {
         var actions: [Action] = membership.workers.map { .send($0.identity, .view(view)) }
         if toGateways {
             actions += membership.gateways.map { .send($0.identity, .view(describedView())) }
@@ -342,7 +340,7 @@ struct CoordinatorCore {
         return actions
     }
 
-    private func republishWaiting() -> [Action] {
+    private mutating func republishWaiting() -> [Action] {
         membership.gateways.map { .send($0.identity, .view(describedView())) }
     }
 
@@ -353,7 +351,7 @@ struct CoordinatorCore {
         case .none:
             return []
         case .send(let fromTick, let workers):
-            return membership.workers.filter { workers.contains($0.worker) }.map {
+            return workers.compactMap { membership.worker($0) }.map {
                 .send($0.identity, .wake(view: view.number, fromTick: fromTick))
             }
         case .giveUp(let workers):
@@ -371,7 +369,8 @@ struct CoordinatorCore {
         case .forming:
             status = "view \(view.number): \(view.members.count) workers are connecting"
         case .retired:
-            status = "waiting for: \(membership.missing().joined(separator: "; "))"
+            let missing = membership.missing(namedMax: Self.namedMax).joined(separator: "; ")
+            status = "waiting for: \(missing)"
         }
         guard status != lastStatus else { return [] }
         lastStatus = status

@@ -14,7 +14,7 @@ struct WakeStateMachine {
         let fromTick: UInt64
         let began: Instant
         var sent: Instant
-        var workers: [UInt32]
+        var workers: WorkerSet
     }
 
     private let view: UInt32
@@ -37,23 +37,25 @@ struct WakeStateMachine {
     mutating func onRequest(view: UInt32, fromTick: UInt64, at now: Instant) -> WakeAction {
         guard view == self.view, lastWoken.map({ fromTick > $0 }) ?? true else { return .none }
         lastWoken = fromTick
-        let everybody = Array(0..<worldSize)
+        let everybody = WorkerSet(worldSize: worldSize, isFull: true)
         pending = Pending(fromTick: fromTick, began: now, sent: now, workers: everybody)
-        return .send(fromTick: fromTick, workers: everybody)
+        return .send(fromTick: fromTick, workers: everybody.members)
     }
 
     mutating func onAcknowledgement(view: UInt32, fromTick: UInt64, worker: UInt32) {
         guard view == self.view, pending?.fromTick == fromTick else { return }
-        pending?.workers.removeAll { $0 == worker }
+        pending?.workers.remove(worker)
         if pending?.workers.isEmpty == true { pending = nil }
     }
 
     mutating func onTimer(at now: Instant) -> WakeAction {
         guard var waiting = pending else { return .none }
-        if now - waiting.began >= Self.giveUpAfter { return .giveUp(workers: waiting.workers) }
+        if now - waiting.began >= Self.giveUpAfter {
+            return .giveUp(workers: waiting.workers.members)
+        }
         if now - waiting.sent < Self.resendAfter { return .none }
         waiting.sent = now
         pending = waiting
-        return .send(fromTick: waiting.fromTick, workers: waiting.workers)
+        return .send(fromTick: waiting.fromTick, workers: waiting.workers.members)
     }
 }

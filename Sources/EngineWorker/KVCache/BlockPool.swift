@@ -1,3 +1,5 @@
+public import Protocol
+
 /// The blocks of one DP rank's paged KV cache, as numbers: which are free, which are owned and by
 /// how many sequences, and which hold content that another sequence could use (prefix caching).
 ///

@@ -1,3 +1,5 @@
+internal import Protocol
+
 /// Which block of the KV cache holds the content that a hash names.
 ///
 /// An open-addressing table with linear probing, of its final size from the start: it never
@@ -78,7 +80,7 @@ struct PrefixIndex: Sendable {
     }
 
     private func home(of hash: BlockHash) -> Int {
-        let high = UInt64(hash.words[0]) << 32 | UInt64(hash.words[1])
+        let high = hash.prefix
         return Int(truncatingIfNeeded: high) & (slots.count - 1)
     }
 }

@@ -20,22 +20,33 @@ struct LockstepStateMachine {
     static let wakeRequestEvery = Interval.milliseconds(500)
 
     let syncInterval: UInt64
+    let prefill: PrefillNegotiation
+    /// Entries a DP rank in the vector; its leader's, which comes first, speaks for the rank.
+    let tensorParallelSize: Int
     private(set) var state: State = .detached
+    /// Rows of the next tick beyond which this rank plans no rows of prompts; as all ranks do.
+    private(set) var rowLevel = PrefillNegotiation.unlimited
     private var worldSize = 0
     /// A wake that came before this rank saw that the group goes idle.
     private var earlyWake: UInt64?
     private var wakeRequested: Instant?
     /// Kept for its memory.
     private var valid: [TickEntry] = []
+    private var ofLeaders: [TickEntry] = []
 
-    init(syncInterval: UInt64) {
-        precondition(syncInterval > 0)
+    init(
+        syncInterval: UInt64, prefill: PrefillNegotiation = .off, tensorParallelSize: Int = 1
+    ) {
+        precondition(syncInterval > 0 && tensorParallelSize > 0)
+        self.tensorParallelSize = tensorParallelSize
         self.syncInterval = syncInterval
+        self.prefill = prefill
     }
 
     mutating func onViewActive(_ view: UInt32, worldSize: Int) {
         state = .idle(view: view, tick: 0)
         self.worldSize = worldSize
+        rowLevel = PrefillNegotiation.unlimited
         earlyWake = nil
         wakeRequested = nil
     }
@@ -106,6 +117,11 @@ struct LockstepStateMachine {
         }
         let decision = TickDecision(valid, tick: tick, syncInterval: syncInterval)
         let next = tick + 1
+        ofLeaders.removeAll(keepingCapacity: true)
+        for index in stride(from: 0, to: valid.count, by: tensorParallelSize) {
+            ofLeaders.append(valid[index])
+        }
+        rowLevel = prefill.rowLevel(after: ofLeaders, next: next)
         if decision.goesIdle && earlyWake != next {
             state = .idle(view: view, tick: next)
         } else {

@@ -5,8 +5,8 @@
 /// entries, which all of them have just received. No rank acts on anything it remembers of others.
 ///
 /// Layout, little-endian: magic u32 @0, view u32 @4, tick u64 @8, tokens u32 @16, prefillTokens
-/// u32 @20, kvUsage f32 @24, flags u32 @28 (bit 0 hasWork, bit 1 failed), planBytes u32 @56, zeros
-/// elsewhere.
+/// u32 @20, kvUsage f32 @24, flags u32 @28 (bit 0 hasWork, bit 1 failed), wishedPrefillTokens u32
+/// @32, nextDecodes u32 @36, planBytes u32 @56, zeros elsewhere.
 struct TickEntry: Hashable, Sendable {
     static let byteCount = 64
     private static let magic: UInt32 = 0x5058_5431  // "PXT1"
@@ -23,6 +23,10 @@ struct TickEntry: Hashable, Sendable {
     var hasWork: Bool
     /// The rank cannot go on: every rank leaves the view after this exchange.
     var failed: Bool
+    /// Rows of prompts that could be computed here after this tick.
+    var wishedPrefillTokens: UInt32 = 0
+    /// Sequences that decode here in the next tick, unless they end in this one.
+    var nextDecodes: UInt32 = 0
     /// Size of the step plan that the leader sends to its TP peers next; 0: none, a dummy batch.
     var planBytes: UInt32 = 0
 
@@ -37,6 +41,9 @@ struct TickEntry: Hashable, Sendable {
         buffer.storeBytes(of: kvUsage.bitPattern.littleEndian, toByteOffset: 24, as: UInt32.self)
         let flags: UInt32 = (hasWork ? 1 : 0) | (failed ? 2 : 0)
         buffer.storeBytes(of: flags.littleEndian, toByteOffset: 28, as: UInt32.self)
+        buffer.storeBytes(
+            of: wishedPrefillTokens.littleEndian, toByteOffset: 32, as: UInt32.self)
+        buffer.storeBytes(of: nextDecodes.littleEndian, toByteOffset: 36, as: UInt32.self)
         buffer.storeBytes(of: planBytes.littleEndian, toByteOffset: 56, as: UInt32.self)
     }
 
@@ -54,6 +61,8 @@ struct TickEntry: Hashable, Sendable {
             kvUsage: Float(bitPattern: word(24)),
             hasWork: word(28) & 1 != 0,
             failed: word(28) & 2 != 0,
+            wishedPrefillTokens: word(32),
+            nextDecodes: word(36),
             planBytes: word(56)
         )
     }

@@ -1,3 +1,5 @@
+internal import Protocol
+
 extension Scheduler {
     /// Checks the block pool against all block tables, and the queues against each other.
     ///
@@ -11,13 +13,16 @@ extension Scheduler {
             "\(holders.count) + \(waiting.count) places for \(sequences.count) sequences")
         precondition(
             running.count <= limits.maxSequencesRunning, "\(running.count) sequences run")
+        var tokens = 0
         for id in waiting.sequences {
             guard let place = sequences.place(of: id) else { preconditionFailure("no \(id)") }
             let sequence = sequences[place]
             precondition(sequence.stage == .waiting, "waiting \(id) is \(sequence.stage)")
             precondition(sequence.blocks.blocks.isEmpty, "waiting \(id) owns blocks")
             precondition(!sequence.isInStep, "waiting \(id) is in the step")
+            tokens += sequence.tokens.count
         }
+        precondition(tokens == waitingTokens, "\(waitingTokens) tokens wait, not \(tokens)")
         for index in running.indices {
             let sequence = sequences[running[index]]
             let id = sequence.id

@@ -5,8 +5,13 @@ extension Scheduler {
     /// - Parameter allowPrefill: false makes it a decode-only step: no prompt is begun and no
     ///   prefill chunk goes on, so that a tick in which the group forbids prefill is short
     ///   everywhere.
-    public mutating func schedule(into plan: inout StepPlan, allowPrefill: Bool) {
+    /// - Parameter rowLevel: rows of the step beyond which no rows of prompts are planned; 0 is as
+    ///   if prefill were not allowed. Where prompts are computed whole it says no more than that.
+    public mutating func schedule(
+        into plan: inout StepPlan, allowPrefill isAllowed: Bool, rowLevel: Int = .max
+    ) {
         precondition(!stepInProgress, "the step before this one is not completed")
+        let allowPrefill = isAllowed && rowLevel > 0
         plan.removeAll()
         stepPlaces.removeAll(keepingCapacity: true)
         var budget = StepBudget(
@@ -21,6 +26,9 @@ extension Scheduler {
         }
         let preempted = scheduleDecodes(into: &plan, budget: &budget)
         if allowPrefill && !limits.prefillFirst {
+            if limits.chunkedPrefill {
+                budget.rows = min(budget.rows, max(rowLevel - plan.rowCount, 0))
+            }
             scheduleChunks(into: &plan, budget: &budget)
             if !preempted { admit(into: &plan, budget: &budget) }
         }
@@ -83,6 +91,7 @@ extension Scheduler {
     }
 
     private mutating func admit(into plan: inout StepPlan, budget: inout StepBudget) {
+        lacksBlocks = false
         while !budget.isSpent, running.count < limits.maxSequencesRunning, let id = waiting.first {
             guard let place = sequences.place(of: id) else { preconditionFailure("no \(id)") }
             let hitBlocks = prefixHits(of: place)
@@ -93,8 +102,12 @@ extension Scheduler {
             let filled = pool.fill(
                 &sequences[place].blocks, cached: sequences[place].hashes[0..<hitBlocks],
                 positionCount: count, reserve: running.isEmpty ? 0 : limits.reservedBlockCount)
-            guard filled else { return }
+            guard filled else {
+                lacksBlocks = true
+                return
+            }
             waiting.remove(id)
+            waitingTokens -= count
             begin(place, hitBlocks: hitBlocks)
             append(place, rowCount: rowCount, isDecode: false, to: &plan, budget: &budget)
         }
@@ -145,6 +158,7 @@ extension Scheduler {
         sequences[place].cachedBlockCount = 0
         sequences[place].stage = .waiting
         waiting.insert(sequences[place].id, key: sequences[place].key)
+        waitingTokens += sequences[place].tokens.count
         counters.preemptionsTotal += 1
     }
 

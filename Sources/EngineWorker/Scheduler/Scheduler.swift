@@ -37,6 +37,10 @@ public struct Scheduler: Sendable {
     /// Places in `sequences`, best first by `ScheduledSequence.key`.
     var running: [Int] = []
     var waiting = WaitingQueue()
+    /// Tokens of the sequences in `waiting`.
+    var waitingTokens = 0
+    /// Admission ended for want of blocks, when it was last tried.
+    var lacksBlocks = false
     /// Places of the sequences in the step being executed, in plan order.
     var stepPlaces: [Int] = []
     /// Places of cancelled sequences that the step being executed still holds.
@@ -73,6 +77,18 @@ public struct Scheduler: Sendable {
         !waiting.isEmpty || running.contains { !sequences[$0].isDecoding }
     }
 
+    /// Rows of prompts that a step behind `plan`, just scheduled, could have: those of running
+    /// sequences, and of waiting ones where they could be admitted. Blocks that the prefix cache
+    /// has of the latter count too, because they are not looked for before.
+    public func prefillRowsLeft(behind plan: borrowing StepPlan) -> Int {
+        var rows = -plan.prefillRowCount
+        for place in running where !sequences[place].isDecoding {
+            rows += sequences[place].remainingCount
+        }
+        if running.count < limits.maxSequencesRunning && !lacksBlocks { rows += waitingTokens }
+        return rows
+    }
+
     // MARK: Submit and cancel
 
     /// Accepts a sequence into the waiting queue, or says why not. A reused id traps.
@@ -88,6 +104,7 @@ public struct Scheduler: Sendable {
             ? BlockHash.root(blockSize: limits.blockSize, salt: new.cacheSalt) : rootHash
         sequences.insert(ScheduledSequence(new, key: key, rootHash: root))
         waiting.insert(new.id, key: key)
+        waitingTokens += new.promptTokens.count + new.deliveredTokens.count
         return .accepted
     }
 
@@ -128,6 +145,7 @@ public struct Scheduler: Sendable {
             return .unknown
         case .waiting:
             waiting.remove(id)
+            waitingTokens -= sequences[place].tokens.count
         case .running:
             running.removeAll { $0 == place }
         }

@@ -61,6 +61,9 @@ public struct StepPlan: Sendable {
         entries.reduce(0) { $0 + ($1.isDecode ? 0 : $1.rowCount) }
     }
 
+    /// Entries that get a token, and go on with a row each unless it ends them.
+    public var sampleCount: Int { entries.reduce(0) { $0 + ($1.samples ? 1 : 0) } }
+
     public mutating func removeAll() {
         entries.removeAll(keepingCapacity: true)
         tokenIDs.removeAll(keepingCapacity: true)

@@ -13,6 +13,8 @@ final class ActiveCall {
     private let role: String
     /// `--enable-prompt-tokens-details`
     private let tellsCachedTokens: Bool
+    /// The DP rank that the client chose.
+    var forcedRank: Int?
     /// The header of the stream is out: errors can only come as events.
     var streamBegan = false
     private(set) var isEnded = false

@@ -15,10 +15,10 @@ final class Choice {
     private let promptText: String
 
     var machine = ChoiceStateMachine()
-    /// The first token has come, so the rank counts the prompt as computed.
-    var prefilled = false
-    /// Prompt and tokens so far, as the rank that has it was told.
-    var submittedTokens = 0
+    /// What names it at the rank that has it.
+    var ticket: RankRouter.Ticket?
+    /// Names of its full blocks; nil where they are not wanted.
+    var blocks: PromptBlocks?
     /// When its rank was told.
     var submittedAt: Instant?
     /// While no rank has it.

@@ -143,13 +143,14 @@ extension LeaderMessage {
                         opened.pointee.view = view
                         opened.pointee.requests_max = requestsMax
                     }
-                case .outputs(let outputs, let load):
+                case .outputs(let outputs, let load, let knownSubmissions):
                     message.pointee.body_case = PHALANX__V1__LEADER_MESSAGE__BODY_OUTPUTS
                     message.pointee.outputs = arena.make { batch in
                         phalanx__v1__output_batch__init(batch)
                         batch.pointee.n_outputs = outputs.count
                         batch.pointee.outputs = arena.messages(outputs) { $0.packed($1) }
                         batch.pointee.load = load.packed(arena)
+                        batch.pointee.known_submissions = knownSubmissions
                     }
                 case .rejected(let request, let reason, let text):
                     message.pointee.body_case = PHALANX__V1__LEADER_MESSAGE__BODY_REJECTED
@@ -187,7 +188,8 @@ extension LeaderMessage {
             }
             return .outputs(
                 try list(batch.pointee.outputs, batch.pointee.n_outputs, RequestOutput.init(_:)),
-                load: try RankLoad(load.pointee))
+                load: try RankLoad(load.pointee),
+                knownSubmissions: batch.pointee.known_submissions)
         case PHALANX__V1__LEADER_MESSAGE__BODY_REJECTED:
             guard let rejected = unpacked.pointee.rejected else {
                 throw .missingBody(message: name)

@@ -163,6 +163,10 @@ public enum RejectionReason: UInt32, Hashable, Sendable, CaseIterable {
 /// What a leader says to a gateway.
 public enum LeaderMessage: Hashable, Sendable {
     case opened(worker: Incarnation, view: UInt32, requestsMax: UInt32)
-    case outputs([RequestOutput], load: RankLoad)
+    /// What a step brought, perhaps nothing, and how busy the rank is.
+    ///
+    /// `knownSubmissions` of the submissions that came over this connection are in `load`, taken or
+    /// refused; so the gateway counts those behind them and no other once more.
+    case outputs([RequestOutput], load: RankLoad, knownSubmissions: UInt64)
     case rejected(RequestID, reason: RejectionReason, text: String)
 }

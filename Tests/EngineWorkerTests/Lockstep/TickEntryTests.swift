@@ -5,7 +5,8 @@ import Testing
 @Suite struct TickEntryTests {
     static let entry = TickEntry(
         view: 0x0102_0304, tick: 0x0506_0708_090A_0B0C, tokens: 17, prefillTokens: 16,
-        kvUsage: 0.5, hasWork: true, failed: false, planBytes: 0x0A0B)
+        kvUsage: 0.5, hasWork: true, failed: false, wishedPrefillTokens: 18, nextDecodes: 19,
+        planBytes: 0x0A0B)
 
     static func bytes(_ entry: TickEntry) -> [UInt8] {
         var bytes = [UInt8](repeating: 0xEE, count: TickEntry.byteCount)
@@ -21,9 +22,10 @@ import Testing
         let head: [UInt8] = [
             0x31, 0x54, 0x58, 0x50, 4, 3, 2, 1, 0x0C, 0x0B, 0x0A, 9, 8, 7, 6, 5,
             17, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0x3F, 1, 0, 0, 0,
+            18, 0, 0, 0, 19, 0, 0, 0,
         ]
         let tail: [UInt8] =
-            Array(repeating: 0, count: 24) + [0x0B, 0x0A] + Array(repeating: 0, count: 6)
+            Array(repeating: 0, count: 16) + [0x0B, 0x0A] + Array(repeating: 0, count: 6)
         #expect(Self.bytes(Self.entry) == head + tail)
     }
 
@@ -33,6 +35,8 @@ import Testing
         entry.hasWork = hasWork
         entry.failed = failed
         entry.tokens = .max
+        entry.wishedPrefillTokens = .max
+        entry.nextDecodes = .max
         entry.tick = .max
         #expect(Self.decode(Self.bytes(entry)) == entry)
     }

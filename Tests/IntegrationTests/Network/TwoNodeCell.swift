@@ -20,7 +20,8 @@ final class TwoNodeCell {
 
     let shape: Shape
     /// All links are encrypted: they leave their hosts.
-    let keys: String
+    private let folder: DeploymentKeys
+    var keys: String { folder.folder }
 
     /// Starts the coordinator on node a alone.
     init(
@@ -28,7 +29,7 @@ final class TwoNodeCell {
     ) throws {
         self.network = network
         self.shape = shape
-        keys = try Self.makeKeys()
+        folder = try DeploymentKeys()
         http = HTTPClient(port: Self.httpPort, node: network.a)
         coordinator = try RunningDaemon(
             "coordinator", "phalanx-coordinator",
@@ -39,26 +40,13 @@ final class TwoNodeCell {
                 "--max-num-batched-tokens", "4096", "--trust-remote-code",
                 "--no-enable-prefix-caching",
                 // Both nodes have one kernel, which would be one host for `auto`.
-                "--collectives", "ucx", "--keys", keys, "--data-parallel-address",
+                "--collectives", "ucx", "--keys", folder.folder, "--data-parallel-address",
                 network.a.address,
                 "--data-parallel-rpc-port", Self.rpcPort,
             ] + options, on: network.a)
         guard coordinator.value(of: "endpoint") != nil else {
             throw CellError(description: "no coordinator:\n\(coordinator.log)")
         }
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: keys) }
-
-    private static func makeKeys() throws -> String {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
-            "phalanx-keys-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
-        ).path
-        let maker = try RunningDaemon("keys", "phalanxctl", ["keys", folder])
-        guard maker.exitCode(within: 30) == 0 else {
-            throw CellError(description: "no keys:\n\(maker.log)")
-        }
-        return folder
     }
 
     /// The workers of a node, with the first DP rank that the operator gives it.

@@ -9,10 +9,9 @@ import Testing
 struct TwoNodeTests {
     /// How many of `prompts` continue with the golden tokens, as far as their margins decide.
     private static func agreement(
-        _ cell: TwoNodeCell, _ model: String, prompts: Range<Int>, tokens: Int
+        _ http: HTTPClient, _ model: String, prompts: Range<Int>, tokens: Int
     ) throws -> Int {
         let cases = Array(try Goldens(model).cases[prompts])
-        let http = cell.http
         let questions = cases.map(\.prompt)
         let answers = try http.all(questions.count) { try http.greedy(questions[$0], tokens) }
         return zip(cases, answers).reduce(0) { count, pair in
@@ -24,45 +23,32 @@ struct TwoNodeTests {
         }
     }
 
-    private static func serving(
-        _ network: NodeNetwork, model: String, options: [String]
-    ) throws -> TwoNodeCell {
-        let cell = try TwoNodeCell(network, model: model, options: options)
-        try cell.startWorkers(on: network.a)
-        try cell.startWorkers(on: network.b)
-        try cell.startGateway()
-        try cell.waitUntilServing()
-        return cell
-    }
-
     @Test(arguments: ["demo-bf16", "demo-w8a8"])
-    func sixteenWorkersOnTwoNodesGiveTheGoldenTokens(model: String) throws {
+    func theOriginalLinesGiveTheGoldenTokens(model: String) throws {
         let isInt8 = model.hasSuffix("w8a8")
         let began = Date()
-        let cell = try Self.serving(
-            NodeNetwork(), model: model,
-            options: ["--dtype", "float32"] + (isInt8 ? ["--quantization", "ascend"] : []))
+        let deployment = try TwoNodeLines(
+            NodeNetwork(), model: model, quantization: isInt8 ? "ascend" : nil)
         let ready = Date()
-        let count = try Self.agreement(cell, model, prompts: 0..<12, tokens: 32)
+        let count = try Self.agreement(deployment.http, model, prompts: 0..<12, tokens: 32)
         print(
             "two nodes, \(model): \(count) of 12, ready after "
                 + "\(ready.timeIntervalSince(began)) s, answered in "
                 + "\(Date().timeIntervalSince(ready)) s")
         // One continuation of the int8 model stands on a rounding edge: see GoldenCellTests.
         #expect(count >= (isInt8 ? 11 : 12))
-        #expect(cell.stop() == Array(repeating: 0, count: 18))
+        #expect(deployment.stop() == [0, 0])
     }
 
     @Test func aSlowLinkThatLosesPacketsGivesTheSameTokens() throws {
-        let cell = try Self.serving(
-            NodeNetwork(.relay(delayMilliseconds: 2, lossPercent: 1)), model: "demo-bf16",
-            options: ["--dtype", "float32"])
+        let deployment = try TwoNodeLines(
+            NodeNetwork(.relay(delayMilliseconds: 2, lossPercent: 1)), model: "demo-bf16")
         let ready = Date()
-        let count = try Self.agreement(cell, "demo-bf16", prompts: 0..<4, tokens: 8)
+        let count = try Self.agreement(deployment.http, "demo-bf16", prompts: 0..<4, tokens: 8)
         print(
             "two nodes, 2 ms and 1 % loss: \(count) of 4, 8 tokens in "
                 + "\(Date().timeIntervalSince(ready)) s")
         #expect(count == 4)
-        #expect(cell.stop() == Array(repeating: 0, count: 18))
+        #expect(deployment.stop() == [0, 0])
     }
 }

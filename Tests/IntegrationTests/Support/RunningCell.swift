@@ -98,13 +98,17 @@ final class RunningCell {
         try Self.worker(index, coordinatorPort, workerOptions)
     }
 
-    /// Another gateway of the same deployment, which serves.
-    func anotherGateway() throws -> (daemon: RunningDaemon, http: HTTPClient) {
+    /// Another gateway of the same deployment.
+    ///
+    /// - Parameter line: of its log, which says that it has come so far.
+    func anotherGateway(
+        options: [String] = [], line: String = "serving"
+    ) throws -> (daemon: RunningDaemon, http: HTTPClient) {
         let daemon = try RunningDaemon(
             "gateway-2", "phalanx-gateway",
-            ["--data-parallel-rpc-port", coordinatorPort, "--port", "0"])
+            ["--data-parallel-rpc-port", coordinatorPort, "--port", "0"] + options)
         guard let port = daemon.value(of: "port").flatMap({ UInt16($0) }),
-            daemon.line(containing: "serving", within: 60) != nil
+            daemon.line(containing: line, within: 60) != nil
         else { throw CellError(description: "not serving:\n\(daemon.log)") }
         return (daemon, HTTPClient(port: port))
     }

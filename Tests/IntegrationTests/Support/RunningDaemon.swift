@@ -56,6 +56,7 @@ final class RunningDaemon: @unchecked Sendable {
     }
 
     var pid: Int32 { process.processIdentifier }
+    var isRunning: Bool { process.isRunning }
 
     private func append(_ new: [String]) {
         arrived.withLock {

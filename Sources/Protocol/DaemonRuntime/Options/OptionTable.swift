@@ -65,6 +65,12 @@ public enum OptionTable {
             "data-parallel-sync-interval", .integer(1...1024), .deployment, default: "1",
             help: "Ticks between two judgements of whether the group is idle."),
         .init(
+            "max-prefill-tokens-per-tick", .integer(0...1_048_576), .deployment,
+            help: "Prompt tokens that lengthen a tick in which a rank decodes; 0: no bound."),
+        .init(
+            "prefill-schedule-interval", .integer(1...1024), .deployment, default: "1",
+            help: "While a rank decodes, prompts are computed in every so many-th tick."),
+        .init(
             "enable-chunked-prefill", .flag, .deployment, default: "true",
             help: "Long prompts are computed in pieces beside decoding sequences."),
         .init(
@@ -119,6 +125,15 @@ public enum OptionTable {
         .init(
             "port", .integer(0...65_535), .node([.gateway]), default: "8000",
             help: "Port on which HTTP is served; 0 lets the system pick one."),
+        .init(
+            "data-parallel-hybrid-lb", .flag, .node([.gateway]), default: "false",
+            help: "Serve the DP ranks of this node alone."),
+        .init(
+            "data-parallel-external-lb", .flag, .node([.gateway]), default: "false",
+            help: "Serve the DP rank of --data-parallel-rank alone."),
+        .init(
+            "data-parallel-rank", .integer(0...511), .node([.gateway]),
+            help: "The one DP rank that this gateway serves."),
         .init(
             "api-key", .list, .node([.gateway]),
             help: "Keys of which a client must present one."),

@@ -59,7 +59,7 @@ public struct VLLMOption: Sendable {
     private static let noGraph = "nothing is captured or compiled on the CPU"
     private static let localFolder = "the model is a local folder"
     private static let oneBalancer =
-        "each gateway balances over all DP ranks: leave it out, and put any proxy before them"
+        "start a gateway a rank with --data-parallel-external-lb and a port of its own"
     private static let oneNodeRank = "a DP rank does not span nodes"
     private static let noStructure = "structured output is not supported"
 
@@ -68,9 +68,6 @@ public struct VLLMOption: Sendable {
     private static let parallel: [VLLMOption] = [
         .init("pipeline-parallel-size", .only(["1"], "there are no pipeline stages")),
         .init("decode-context-parallel-size", .only(["1"], "a cache is not split")),
-        .init("data-parallel-rank", .refused(oneBalancer)),
-        .init("data-parallel-hybrid-lb", flag: true, .refused(oneBalancer)),
-        .init("data-parallel-external-lb", flag: true, .refused(oneBalancer)),
         .init("data-parallel-multi-port-external-lb", flag: true, .refused(oneBalancer)),
         .init("data-parallel-backend", .only(["mp"], "processes are started without Ray")),
         .init(

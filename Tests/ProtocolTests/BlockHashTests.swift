@@ -1,6 +1,6 @@
 import Testing
 
-@testable import EngineWorker
+@testable import Protocol
 
 @Suite struct BlockHashTests {
     static func hex(_ bytes: [UInt8]) -> String {

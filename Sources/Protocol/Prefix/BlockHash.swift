@@ -46,6 +46,10 @@ public struct BlockHash: Hashable, Sendable {
         }
     }
 
+    /// The digest's first eight bytes, as a big-endian number: enough to find a block again where a
+    /// mistake costs time alone.
+    public var prefix: UInt64 { UInt64(words[0]) << 32 | UInt64(words[1]) }
+
     /// The digest's 32 bytes.
     public var bytes: [UInt8] {
         (0..<8).flatMap { index in
