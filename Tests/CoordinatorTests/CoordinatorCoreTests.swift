@@ -8,6 +8,22 @@ import Testing
 
     // MARK: Handshake
 
+    /// It was repeated while the view formed, and overtaken by another worker's failure.
+    @Test func aReadyOfBeforeTheEndOfTheViewDoesNotCount() {
+        var deployment = Deployment()
+        deployment.helloAll()
+        deployment.readyAll()
+        _ = deployment.say(
+            0, .peerSilent(view: 1, tick: 0, workers: [1], reason: "unreachable"))
+        #expect(deployment.core.view.number == 2)
+        for number in 0..<UInt64(2) {
+            #expect(deployment.say(number, Deployment.ready(number), knowing: 1) == [])
+        }
+        #expect(deployment.core.view.state == .retired)
+        deployment.readyAll()
+        #expect(deployment.core.view.number == 3 && deployment.core.view.state == .forming)
+    }
+
     @Test(arguments: [1, 2, 4] as [UInt32])
     func aDeploymentComesUpInFourSteps(worldSize: UInt32) {
         var deployment = Deployment(worldSize: worldSize)

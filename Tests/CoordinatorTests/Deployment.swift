@@ -63,11 +63,14 @@ struct Deployment {
 
     /// From the peer with that number, which is its identity and its incarnation.
     mutating func say(
-        _ number: UInt64, _ body: ControlBody, knowing view: UInt32 = 0
+        _ number: UInt64, _ body: ControlBody, knowing view: UInt32? = nil
     ) -> [CoordinatorCore.Action] {
-        core.onMessage(
+        var known: UInt32 = 0
+        // Who says READY has heard of the end of the view before.
+        if case .ready = body { known = core.view.number }
+        return core.onMessage(
             ControlMessage(
-                incarnation: Incarnation(rawValue: number), view: view, sequence: 1,
+                incarnation: Incarnation(rawValue: number), view: view ?? known, sequence: 1,
                 body: body),
             from: Self.identity(number), at: now)
     }

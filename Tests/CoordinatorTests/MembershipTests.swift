@@ -144,7 +144,7 @@ import Testing
             membership.missing() == [
                 "worker 1 (node a, device 2) is not ready", "worker 2 has not said HELLO",
             ])
-        membership.forgetReadiness()
+        membership.forgetReadiness(of: 2)
         #expect(membership.missing().count == 3)
         #expect(
             membership.missing(namedMax: 1) == [

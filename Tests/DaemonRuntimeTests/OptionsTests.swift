@@ -88,8 +88,8 @@ import Testing
             ["torchair_graph_config is not an object"]
         ),
         (
-            ["--data-parallel-rank", "1"],
-            ["is refused", "each gateway balances over all DP ranks"]
+            ["--data-parallel-multi-port-external-lb"],
+            ["is refused", "start a gateway a rank"]
         ),
         (["--swap-space", "4"], ["vLLM without effect", "leave it out"]),
         (["--headless"], ["no option of phalanx-gateway", "phalanxctl serve"]),

@@ -261,8 +261,12 @@ struct Membership {
     }
 
     /// Every worker has to say READY again: the view they were ready for is gone.
-    mutating func forgetReadiness() {
-        for peer in workers { update(peer.identity) { $0.stage = .configured } }
+    ///
+    /// - Parameter view: the number of the retired one.
+    mutating func forgetReadiness(of view: UInt32) {
+        for peer in workers {
+            update(peer.identity) { ($0.stage, $0.mustKnow) = (.configured, view) }
+        }
     }
 
     /// Takes out the peers whose lease has run out. To be called several times a lease: after half

@@ -27,6 +27,9 @@ struct Peer: Equatable {
     /// Index in the group, for workers.
     let worker: UInt32
     var stage: Stage = .configured
+    /// The view whose end this worker has to know of before it can be ready again: a READY that
+    /// was on its way when the view ended has the address of that view's endpoint.
+    var mustKnow: UInt32 = 0
     var lastHeard: Instant
     /// The last heartbeat's, for messages that name who is missing and why.
     var reported: Heartbeat?

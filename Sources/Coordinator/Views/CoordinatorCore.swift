@@ -99,7 +99,7 @@ struct CoordinatorCore {
         membership.onHeard(identity, at: now)
         switch message.body {
         case .ready(let ready):
-            return onReady(ready, peer, at: now)
+            return onReady(ready, peer, knows: message.view, at: now)
         case .viewJoined(let number):
             return onViewJoined(number, peer, at: now)
         case .heartbeat(let heartbeat):
@@ -180,8 +180,13 @@ struct CoordinatorCore {
         }
     }
 
-    private mutating func onReady(_ ready: Ready, _ peer: Peer, at now: Instant) -> [Action] {
+    /// - Parameter known: the last view that the worker has heard of.
+    private mutating func onReady(
+        _ ready: Ready, _ peer: Peer, knows known: UInt32, at now: Instant
+    ) -> [Action] {
         guard peer.role == .worker else { return [.warn("\(peer.description) said READY")] }
+        // It is told of the end, and says READY anew then.
+        guard known >= peer.mustKnow else { return [] }
         // Said twice, because the first one might have been lost. The endpoint of another view has
         // another address.
         if peer.ready == ready { return [] }
@@ -306,7 +311,7 @@ struct CoordinatorCore {
 
     /// Ends the current view: everybody who is left says READY again.
     private mutating func retire(_ reason: String, at now: Instant) -> [Action] {
-        membership.forgetReadiness()
+        membership.forgetReadiness(of: view.number + 1)
         backoff.onEnded(at: now)
         wake = nil
         loads.removeAll()

@@ -1,4 +1,5 @@
 internal import CUCX
+internal import DaemonRuntime
 internal import Glibc
 internal import Protocol
 
@@ -42,30 +43,54 @@ final class UCXWorker: @unchecked Sendable {
         cucx_close(handle, Self.closeNanosecondsMax)
     }
 
-    /// UCX takes a device that is not there for one that leads nowhere, and says so much later.
+    /// UCX leaves out a device that is not there or has no carrier, and says much later that nobody
+    /// can be reached. One that has just been set up gets a moment for its carrier.
     private static func checkDevices(_ names: String?) throws(CollectiveError) {
+        let deadline = MonotonicClock.now() + carrierPatience
         for name in (names ?? "").split(separator: ",") where name != "all" {
             // `mlx5_0:1` is a port of an RDMA device.
             let device = String(name.prefix { $0 != ":" })
-            if if_nametoindex(device) != 0 { continue }
             if access("/sys/class/infiniband/\(device)", F_OK) == 0 { continue }
-            throw .setup(
-                reason:
-                    "--collectives-device \(name): this host has no such network device; it has "
-                    + interfaces().joined(separator: ", "))
+            guard if_nametoindex(device) != 0 else {
+                let known = interfaces().map(\.name).joined(separator: ", ")
+                throw .setup(
+                    reason:
+                        "--collectives-device \(name): this host has no such network device; it "
+                        + "has \(known)")
+            }
+            while !interfaces().contains(where: { $0.name == device && $0.isRunning }) {
+                guard MonotonicClock.now() < deadline else {
+                    throw .setup(
+                        reason:
+                            "--collectives-device \(name): the device is down, has no carrier or "
+                            + "no address: see `ip address show \(device)`")
+                }
+                // The kernel tells of carriers over netlink alone; this happens once, at a start.
+                poll(nil, 0, carrierPollMilliseconds)
+            }
         }
     }
 
-    private static func interfaces() -> [String] {
-        guard let list = if_nameindex() else { return [] }
-        defer { if_freenameindex(list) }
-        var names: [String] = []
-        var entry = list
-        while let name = entry.pointee.if_name {
-            names.append(String(cString: name))
-            entry += 1
+    private static let carrierPatience = Interval.seconds(5)
+    private static let carrierPollMilliseconds: Int32 = 10
+
+    /// Those with an address, each once.
+    private static func interfaces() -> [(name: String, isRunning: Bool)] {
+        var list: UnsafeMutablePointer<ifaddrs>?
+        guard getifaddrs(&list) == 0 else { return [] }
+        defer { freeifaddrs(list) }
+        var found: [(name: String, isRunning: Bool)] = []
+        var next = list
+        while let entry = next?.pointee {
+            next = entry.ifa_next
+            guard let address = entry.ifa_addr, let name = entry.ifa_name,
+                [AF_INET, AF_INET6].contains(Int32(address.pointee.sa_family))
+            else { continue }
+            let text = String(cString: name)
+            if found.contains(where: { $0.name == text }) { continue }
+            found.append((text, entry.ifa_flags & UInt32(IFF_RUNNING) != 0))
         }
-        return names
+        return found
     }
 
     /// Makes the endpoints. Tags name the receiver's worker and the sender's rank, so that bytes
