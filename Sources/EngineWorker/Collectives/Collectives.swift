@@ -94,6 +94,10 @@ public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
     ) -> OperationTag {
         inLayer(operation, view: moment.view, tick: moment.tick, moment.layer)
     }
+    /// The second one, after which nobody is still connecting.
+    static func settling(view: UInt32) -> OperationTag {
+        OperationTag(view: view, tick: .max, operation: .max - 3)
+    }
     /// A leader's step plan, to its TP peers.
     static func plan(view: UInt32, tick: UInt64) -> OperationTag {
         OperationTag(view: view, tick: tick, operation: .max - 1)
@@ -108,7 +112,7 @@ public struct OperationTag: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String {
-        self == .meeting(view: view)
+        tick == .max
             ? "view \(view), which connects" : "view \(view) tick \(tick) operation \(operation)"
     }
 }

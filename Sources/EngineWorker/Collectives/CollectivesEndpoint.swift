@@ -114,14 +114,24 @@ public final class CollectivesEndpoint: @unchecked Sendable {
         }
     }
 
-    /// The first operation: proves that every pair works and that all have the same addresses.
+    /// The first operations. One proves that every pair works and that all have the same addresses.
+    /// The other keeps everybody here until all have heard of all: of two connections that a pair
+    /// makes at once UCX drops one and sends what it carried again, which takes progress at an end
+    /// that believes to have finished.
     private func meet(
         _ group: any ExchangingCollectives, view: UInt32, addresses: [[UInt8]], deadline: Instant
+    ) throws(CollectiveError) {
+        try compare(addresses, in: group, .meeting(view: view), deadline)
+        try compare(addresses, in: group, .settling(view: view), deadline)
+    }
+
+    private func compare(
+        _ addresses: [[UInt8]], in group: any ExchangingCollectives, _ tag: OperationTag,
+        _ deadline: Instant
     ) throws(CollectiveError) {
         var digest = Digest.start
         for address in addresses { digest = Digest.of(address[...], after: digest) }
         var all = [UInt64](repeating: 0, count: addresses.count)
-        let tag = OperationTag.meeting(view: view)
         var failure: CollectiveError?
         withUnsafeBytes(of: digest) { send in
             all.withUnsafeMutableBytes { receive in
@@ -134,7 +144,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
         }
         if let failure { throw failure }
         if let other = all.firstIndex(where: { $0 != digest }) {
-            throw .setup(reason: "rank \(other) was given other addresses for view \(view)")
+            throw .setup(reason: "rank \(other) was given other addresses for view \(tag.view)")
         }
     }
 }
