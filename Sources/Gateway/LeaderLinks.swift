@@ -118,7 +118,12 @@ final class LeaderLinks {
         if silent.isEmpty { return }
         links.removeAll { link in silent.contains { $0 === link } }
         for old in silent {
-            logger.warning("a leader is silent", ["rank": old.rank, "endpoint": old.endpoint])
+            logger.warning(
+                "a leader is silent",
+                [
+                    "rank": old.rank, "endpoint": old.endpoint,
+                    "route": NetworkRoute.description(toward: old.endpoint),
+                ])
             old.socket.detach()
             link(
                 to: old.rank, view: old.view, endpoint: old.endpoint,

@@ -10,53 +10,14 @@ import Testing
     /// What one rank found: logits by step, or the error.
     typealias Outcome = Result<[[[UInt32]]], CollectiveError>
 
-    /// Runs `worldSize` models on threads of their own. `plans[rank][step]` is the rank's tokens
-    /// (a whole prompt of a new sequence), empty for a dummy batch.
+    /// One worker a DP rank; `plans[rank][step]` as in ``TensorParallelTests``.
     static func run(
         _ name: String, plans: [[[Int32]]], seconds: Int = 60,
         tamper: (@Sendable (Int, OperationTag, Int, [UInt8]) -> [UInt8])? = nil
     ) -> [Outcome] {
-        let worldSize = plans.count
-        let group = InProcessGroup(worldSize: worldSize)
-        let outcomes = Lock<[Outcome?]>(Array(repeating: nil, count: worldSize))
-        let threads = (0..<worldSize).map { rank in
-            let finished = DispatchSemaphore(value: 0)
-            let thread = Thread {
-                let collectives = InProcessCollectives(
-                    group: group, rank: rank, worldSize: worldSize)
-                if let tamper { collectives.tamper = { tamper(rank, $0, $1, $2) } }
-                let outcome = Self.rank(rank, name, plans[rank], collectives, seconds)
-                outcomes.withLock { $0[rank] = outcome }
-                finished.signal()
-            }
-            thread.stackSize = 8 << 20
-            thread.start()
-            return finished
-        }
-        for finished in threads { finished.wait() }
-        return outcomes.withLock { $0 }.compactMap { $0 }
-    }
-
-    static func rank(
-        _ rank: Int, _ name: String, _ steps: [[Int32]], _ collectives: InProcessCollectives,
-        _ seconds: Int
-    ) -> Outcome {
-        do {
-            let driver = try Driver(name, threads: 1, rank: rank, collectives: collectives)
-            driver.deadline = MonotonicClock.now() + .seconds(seconds)
-            return .success(
-                try steps.enumerated().map { index, tokens in
-                    let part = Driver.Part(
-                        sequence: UInt64(index), tokens: tokens, allLogits: true)
-                    return bits(try driver.run(tokens.isEmpty ? [] : [part]))
-                })
-        } catch let error as CollectiveError {
-            collectives.group.leave(rank: rank)
-            return .failure(error)
-        } catch {
-            collectives.group.leave(rank: rank)
-            return .failure(.setup(reason: "\(error)"))
-        }
+        TensorParallelTests.run(
+            name, .init(dp: plans.count, tp: 1, experts: .byExpert), plans: plans,
+            seconds: seconds, tamper: tamper)
     }
 
     @Test(arguments: ["tiny-random", "tiny-w8a8", "demo-bf16"], [2, 4])

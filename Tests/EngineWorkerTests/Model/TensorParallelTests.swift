@@ -23,7 +23,7 @@ import Testing
     /// Runs a group of models on threads of their own. `plans[dpRank][step]` is that rank's tokens
     /// (a whole prompt of a new sequence), empty for a dummy batch; logits come from leaders.
     static func run(
-        _ name: String, _ division: Division, plans: [[[Int32]]],
+        _ name: String, _ division: Division, plans: [[[Int32]]], seconds: Int = 60,
         tamper: (@Sendable (Int, OperationTag, Int, [UInt8]) -> [UInt8])? = nil
     ) -> [ExpertExchangeTests.Outcome] {
         let worldSize = division.dp * division.tp
@@ -37,7 +37,7 @@ import Testing
                     group: group, rank: worker, worldSize: worldSize)
                 if let tamper { collectives.tamper = { tamper(worker, $0, $1, $2) } }
                 let outcome = Self.work(
-                    worker, name, division, plans[worker / division.tp], collectives)
+                    worker, name, division, plans[worker / division.tp], collectives, seconds)
                 outcomes.withLock { $0[worker] = outcome }
                 finished.signal()
             }
@@ -51,13 +51,13 @@ import Testing
 
     private static func work(
         _ worker: Int, _ name: String, _ division: Division, _ steps: [[Int32]],
-        _ collectives: InProcessCollectives
+        _ collectives: InProcessCollectives, _ seconds: Int
     ) -> ExpertExchangeTests.Outcome {
         do {
             let driver = try Driver(
                 name, threads: 1, rank: worker, tensorParallelSize: division.tp,
                 division: division.experts, collectives: collectives)
-            driver.deadline = MonotonicClock.now() + .seconds(60)
+            driver.deadline = MonotonicClock.now() + .seconds(seconds)
             return .success(
                 try steps.enumerated().map { index, tokens in
                     let part = Driver.Part(
