@@ -189,6 +189,10 @@ final class Engine {
                     &plan, leader: layout.leader, peers: layout.tensorPeers, within: planBounds,
                     tick: tick, deadline: deadline)
             }
+            if decision.exchange == .allGather {
+                let (entries, size) = (group.entries, layout.tensorParallelSize)
+                model.gatherRows { Int(entries[$0 * size]?.tokens ?? 0) }
+            }
             times.forwardBegins(at: MonotonicClock.now())
             let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
             times.forwardEnds(at: MonotonicClock.now())

@@ -79,11 +79,29 @@ struct TickDecision: Hashable, Sendable {
     let totalTokens: Int
     /// Of the busiest rank, which sets the tick's length.
     let tokensMax: Int
+    let exchange: ExchangeMode
+
+    /// How rows meet their experts in this tick. All modes give the same bits.
+    enum ExchangeMode: Hashable, Sendable {
+        /// One worker has all experts.
+        case local
+        /// Every row goes to every worker, at sizes that all know from the vector: few rows, where
+        /// messages cost more than bytes. Workers without rows send nothing.
+        case allGather
+        /// Each row goes to the owners of its experts.
+        case allToAll
+    }
+
+    /// Rows of all ranks up to which they are gathered.
+    static let gatheredTokensMax = 8
 
     init(_ entries: [TickEntry], tick: UInt64, syncInterval: UInt64) {
         totalTokens = entries.reduce(0) { $0 + Int($1.tokens) }
         tokensMax = entries.reduce(0) { max($0, Int($1.tokens)) }
         runsModel = totalTokens > 0
+        exchange =
+            entries.count == 1
+            ? .local : totalTokens <= Self.gatheredTokensMax ? .allGather : .allToAll
         failedRanks = entries.indices.filter { entries[$0].failed }
         let nobodyHasWork = entries.allSatisfy { !$0.hasWork && $0.tokens == 0 }
         goesIdle = nobodyHasWork && tick % syncInterval == 0

@@ -71,7 +71,9 @@ final class ViewGroup {
             outgoing: outgoing, incoming: incoming, tag: tag, deadline: deadline)
         guard !isLeader else { return }
         guard byteCount > 0 else { return plan.removeAll() }
-        guard plan.decode(UnsafeRawBufferPointer(incoming[leader]), within: bounds) else {
+        guard plan.decode(UnsafeRawBufferPointer(incoming[leader]), within: bounds),
+            plan.rowCount == entries[leader].map({ Int($0.tokens) })
+        else {
             throw .peerLost(peer: leader, tag: tag, reason: "its step plan is malformed")
         }
     }

@@ -156,6 +156,18 @@ public final class DeepSeekModel {
         exchange = Self.exchange(layout, division, collectives, config, sums, clock, expertTimer)
     }
 
+    /// The next step gathers all rows at all workers: few enough, and every DP rank's number known.
+    ///
+    /// - Parameter rows: of a DP rank.
+    public func gatherRows(_ rows: (Int) -> Int) {
+        exchange.beginGathering()
+        for worker in 0..<layout.worldSize {
+            let (rank, tpRank) = worker.quotientAndRemainder(
+                dividingBy: layout.tensorParallelSize)
+            exchange.gather(layout.part(rows(rank), of: tpRank).count)
+        }
+    }
+
     /// What a layer computes: all rows of the plan, and those that are this worker's after
     /// attention.
     private struct Rows {
@@ -173,6 +185,7 @@ public final class DeepSeekModel {
     public func forward(
         _ plan: StepPlan, view: UInt32, tick: UInt64, deadline: Instant
     ) throws(CollectiveError) -> LogitsView {
+        defer { exchange.endGathering() }
         let rows = Rows(all: plan.rowCount, own: layout.ownPart(plan.rowCount))
         backend.beginStep(plan)
         if rows.all > 0 { backend.embed(weights.embedding, into: residual) }

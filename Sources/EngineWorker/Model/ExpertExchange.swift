@@ -2,6 +2,11 @@ internal import Protocol
 
 /// The routed experts of a MoE layer, over all workers.
 protocol RoutedExperts: AnyObject {
+    /// In the step that follows every worker may be sent all rows; ``gather(_:)`` says how many
+    /// each has, worker by worker.
+    func beginGathering()
+    func gather(_ rows: Int)
+    func endGathering()
     /// - Parameters:
     ///   - rows: `[rowCount, hidden]`
     ///   - output: `[rowCount, hidden]`, may be the matrix behind `rows`.
@@ -46,6 +51,8 @@ final class ExpertExchange: RoutedExperts {
     private var lastRows: [Int]
     /// By peer: rows in its message.
     private var rowTotals: [Int]
+    /// By worker, in a step that gathers all rows everywhere; else empty.
+    private var gatheredRows: [Int] = []
     /// `[rows * chosen]` place of each assignment among those sent to its owner.
     private var places: [Int] = []
     /// `[rows * chosen]` result of each assignment.
@@ -74,7 +81,14 @@ final class ExpertExchange: RoutedExperts {
         rowCounts = Array(repeating: 0, count: peers)
         lastRows = Array(repeating: -1, count: peers)
         rowTotals = Array(repeating: 0, count: peers)
+        gatheredRows.reserveCapacity(peers)
     }
+
+    // MARK: Gathering
+
+    func beginGathering() { gatheredRows.removeAll(keepingCapacity: true) }
+    func gather(_ rows: Int) { gatheredRows.append(rows) }
+    func endGathering() { gatheredRows.removeAll(keepingCapacity: true) }
 
     /// Where and when a layer's messages belong.
     struct Moment {
@@ -96,12 +110,7 @@ final class ExpertExchange: RoutedExperts {
             clock.lap(.experts)
             collectLocally(rowCount: rowCount)
         } else {
-            pack(rows, rowCount: rowCount, choices: choices)
-            let dispatch = OperationTag.dispatch(
-                view: moment.view, tick: moment.tick, layer: moment.layer)
-            try collectives.allToAll(
-                outgoing: outgoing, incoming: incoming, tag: dispatch, deadline: moment.deadline)
-            try unpack(experts: experts.count, tag: dispatch)
+            try dispatch(rows, rowCount: rowCount, choices: choices, experts.count, at: moment)
             clock.lap(.dispatch)
             assignOwn(rows, rowCount: rowCount, choices: choices)
             compute(experts, backend)
@@ -120,6 +129,78 @@ final class ExpertExchange: RoutedExperts {
         parts.withUnsafeBufferPointer { parts in
             guard let start = parts.baseAddress else { return }
             backend.combine(start, choices, rows: rowCount, into: output)
+        }
+    }
+
+    /// This worker's rows to the owners of their experts, and other workers' rows to this one.
+    private func dispatch(
+        _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices, _ experts: Int,
+        at moment: Moment
+    ) throws(CollectiveError) {
+        let tag = OperationTag.inLayer(.dispatch, moment)
+        if gatheredRows.isEmpty {
+            pack(rows, rowCount: rowCount, choices: choices)
+            try collectives.allToAll(
+                outgoing: outgoing, incoming: incoming, tag: tag, deadline: moment.deadline)
+            return try unpack(experts: experts, tag: tag)
+        }
+        precondition(gatheredRows.count == placement.worldSize, "\(gatheredRows)")
+        precondition(gatheredRows[placement.rank] == rowCount, "\(gatheredRows) \(rowCount)")
+        packForAll(rows, rowCount: rowCount, choices: choices)
+        try collectives.allToAllOfKnownSizes(
+            outgoing: outgoing, incoming: incoming, tag: tag, deadline: moment.deadline)
+        try takeOwn(tag: tag)
+    }
+
+    /// Bytes of a message with so many rows: the rows, then their experts.
+    private func gatheredBytes(_ rows: Int) -> Int { rows * (hidden + chosen) * 4 }
+
+    private func packForAll(
+        _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices
+    ) {
+        countOutgoing(rowCount: rowCount, choices: choices)
+        for peer in 0..<placement.worldSize where peer != placement.rank {
+            outgoing.setCount(gatheredBytes(rowCount), of: peer)
+            incoming.setCount(gatheredBytes(gatheredRows[peer]), of: peer)
+            guard rowCount > 0, let start = outgoing[peer].baseAddress else { continue }
+            start.copyMemory(from: rows, byteCount: rowCount * hidden * 4)
+            (start + rowCount * hidden * 4).copyMemory(
+                from: choices.experts, byteCount: rowCount * chosen * 4)
+        }
+        outgoing.setCount(0, of: placement.rank)
+        incoming.setCount(0, of: placement.rank)
+    }
+
+    /// The assignments to this worker's experts in everybody's rows, in the order of rows and slots.
+    private func takeOwn(tag: OperationTag) throws(CollectiveError) {
+        assignments.removeAll()
+        let local = placement.localExperts
+        for peer in 0..<placement.worldSize where peer != placement.rank {
+            let (message, rowCount) = (UnsafeRawBufferPointer(incoming[peer]), gatheredRows[peer])
+            guard message.count == gatheredBytes(rowCount) else {
+                throw .peerLost(peer: peer, tag: tag, reason: "its dispatch message is malformed")
+            }
+            returning.setCount(0, of: peer)
+            guard rowCount > 0, let start = message.baseAddress else { continue }
+            let rows = start.assumingMemoryBound(to: Float.self)
+            let ids = (start + rowCount * hidden * 4).assumingMemoryBound(to: Int32.self)
+            var count = 0
+            for index in 0..<(rowCount * chosen) {
+                guard ids[index] >= 0, Int(ids[index]) < placement.expertCount else {
+                    let reason = "it asks for expert \(ids[index]) of \(placement.expertCount)"
+                    throw .peerLost(peer: peer, tag: tag, reason: reason)
+                }
+                if local.contains(Int(ids[index])) { count += 1 }
+            }
+            returning.setCount(count * hidden * 4, of: peer)
+            guard let target = returning[peer].baseAddress else { continue }
+            var output = target.assumingMemoryBound(to: Float.self)
+            for index in 0..<(rowCount * chosen) where local.contains(Int(ids[index])) {
+                assignments.append(
+                    expert: Int(ids[index]) - local.lowerBound,
+                    input: rows + index / chosen * hidden, output: output)
+                output += hidden
+            }
         }
     }
 

@@ -68,6 +68,11 @@ final class ExpertSliceExchange: RoutedExperts {
     }
     private var peers: [Int] { (0..<layout.worldSize).filter { $0 != layout.worker } }
 
+    // Rows go to everybody in every step.
+    func beginGathering() {}
+    func gather(_ rows: Int) {}
+    func endGathering() {}
+
     func run(
         _ rows: UnsafePointer<Float>, rowCount: Int, choices: RouterChoices,
         experts: ExpertsHandle, backend: any Backend, at moment: ExpertExchange.Moment,

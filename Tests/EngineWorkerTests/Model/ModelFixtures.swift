@@ -109,7 +109,8 @@ final class Driver {
         var allLogits = false
     }
 
-    func run(_ parts: [Part]) throws -> [[Float]] {
+    /// - Parameter gathering: rows of each DP rank, when the step gathers them everywhere.
+    func run(_ parts: [Part], gathering: [Int]? = nil) throws -> [[Float]] {
         var plan = StepPlan()
         for part in parts {
             let end = part.firstPosition + part.tokens.count
@@ -123,6 +124,7 @@ final class Driver {
                 allLogits: part.allLogits)
         }
         tick += 1
+        if let gathering { model.gatherRows { gathering[$0] } }
         let logits = try model.forward(plan, view: 1, tick: tick, deadline: deadline)
         return (0..<logits.rowCount).map { Array(logits[$0]) }
     }

@@ -11,12 +11,16 @@ import Testing
         let dp: Int
         let tp: Int
         let experts: ExpertDivision
-        var testDescription: String { "dp \(dp) tp \(tp) \(experts)" }
+        var gathers = false
+        var testDescription: String {
+            "dp \(dp) tp \(tp) \(experts)\(gathers ? " gathered" : "")"
+        }
     }
 
     static let divisions: [Division] = [1, 2, 4].flatMap { dp in
         [1, 2, 4].flatMap { tp in
             [ExpertDivision.byExpert, .bySlice].map { Division(dp: dp, tp: tp, experts: $0) }
+                + [Division(dp: dp, tp: tp, experts: .byExpert, gathers: true)]
         }
     }.filter { $0.dp * $0.tp > 1 }
 
@@ -37,7 +41,7 @@ import Testing
                     group: group, rank: worker, worldSize: worldSize)
                 if let tamper { collectives.tamper = { tamper(worker, $0, $1, $2) } }
                 let outcome = Self.work(
-                    worker, name, division, plans[worker / division.tp], collectives, seconds)
+                    worker, name, division, plans, collectives, seconds)
                 outcomes.withLock { $0[worker] = outcome }
                 finished.signal()
             }
@@ -50,7 +54,7 @@ import Testing
     }
 
     private static func work(
-        _ worker: Int, _ name: String, _ division: Division, _ steps: [[Int32]],
+        _ worker: Int, _ name: String, _ division: Division, _ plans: [[[Int32]]],
         _ collectives: InProcessCollectives, _ seconds: Int
     ) -> ExpertExchangeTests.Outcome {
         do {
@@ -59,10 +63,13 @@ import Testing
                 division: division.experts, collectives: collectives)
             driver.deadline = MonotonicClock.now() + .seconds(seconds)
             return .success(
-                try steps.enumerated().map { index, tokens in
+                try plans[worker / division.tp].enumerated().map { index, tokens in
                     let part = Driver.Part(
                         sequence: UInt64(index), tokens: tokens, allLogits: true)
-                    return bits(try driver.run(tokens.isEmpty ? [] : [part]))
+                    return bits(
+                        try driver.run(
+                            tokens.isEmpty ? [] : [part],
+                            gathering: division.gathers ? plans.map { $0[index].count } : nil))
                 })
         } catch let error as CollectiveError {
             collectives.group.leave(rank: worker)
@@ -155,6 +162,27 @@ import Testing
         ]
         for (index, damage) in damages.enumerated() {
             let division = Division(dp: 2, tp: 1, experts: .bySlice)
+            let outcomes = Self.run("tiny-random", division, plans: [[text], [text]]) {
+                worker, tag, peer, bytes in
+                let isDispatch =
+                    tag.operation % LayerOperation.stride == LayerOperation.dispatch.rawValue
+                return worker == 0 && peer == 1 && isDispatch ? damage(bytes) : bytes
+            }
+            guard case .failure(.peerLost(peer: 0, _, _)) = outcomes[1] else {
+                Issue.record("damage \(index): \(outcomes[1])")
+                continue
+            }
+        }
+    }
+
+    @Test func gatheredRowsAreCheckedWhole() throws {
+        let text = try Self.texts("tiny-random")[4]
+        let damages: [@Sendable ([UInt8]) -> [UInt8]] = [
+            { Array($0.dropLast(1)) }, { $0 + [0] }, { _ in [] },
+            { $0.dropLast(4) + [16, 0, 0, 0] }, { $0.dropLast(4) + [0xff, 0xff, 0xff, 0xff] },
+        ]
+        for (index, damage) in damages.enumerated() {
+            let division = Division(dp: 2, tp: 1, experts: .byExpert, gathers: true)
             let outcomes = Self.run("tiny-random", division, plans: [[text], [text]]) {
                 worker, tag, peer, bytes in
                 let isDispatch =
