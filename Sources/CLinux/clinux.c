@@ -177,7 +177,9 @@ int cl_source_toward(const char *host, uint16_t port, char *address, size_t addr
                      char *interface, size_t interface_bytes) {
     char service[8];
     snprintf(service, sizeof service, "%u", (unsigned)port);
-    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *found = NULL;
+    // No resolver: who asks must not wait.
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST};
+    struct addrinfo *found = NULL;
     if (getaddrinfo(host, service, &hints, &found) != 0 || !found) {
         errno = EHOSTUNREACH;
         return -1;

@@ -53,6 +53,8 @@ public final class EngineWorkerService {
     private var ready: Ready?
     private var joinedView: UInt32?
     private var drainDeadline: Instant?
+    private var drainProgress: UInt64 = 0
+    private var isLeader = true
     private var exitCode: Int32 = 0
     private var fedProgress: UInt64 = 0
 
@@ -169,6 +171,7 @@ public final class EngineWorkerService {
             let options = try options.adopting(configuration.entries)
             worker = configuration.worker
             load.dpRank = configuration.dpRank
+            isLeader = configuration.tpRank == 0
             let engine = try EngineConfiguration(options, worker: Int(configuration.worker))
             requestsMax = UInt32(
                 engine.maxSequencesRunning + options.requiredInteger("max-num-queued-reqs"))
@@ -363,7 +366,8 @@ public final class EngineWorkerService {
     /// A worker leaves when its own sequences have ended, or when their time is over.
     func checkDrained() {
         guard isDraining, let drainDeadline else { return }
-        if sessions.sequenceCount > 0 && MonotonicClock.now() < drainDeadline { return }
+        let isBusy = isLeader ? sessions.sequenceCount > 0 : isServingOthers()
+        if isBusy && MonotonicClock.now() < drainDeadline { return }
         if sessions.sequenceCount > 0 {
             logger.warning("sequences are cut off", ["count": sessions.sequenceCount])
         }
@@ -371,6 +375,13 @@ public final class EngineWorkerService {
         control?.leave("stopped")
         // One more turn, so that the last messages leave.
         loop.schedule(after: .milliseconds(50)) { [weak self] in self?.loop.stop() }
+    }
+
+    /// A worker that is no leader has no sequences of its own: it stays while the group computes,
+    /// so that its leader's can end.
+    private func isServingOthers() -> Bool {
+        defer { drainProgress = progress.count }
+        return view?.state == .active && progress.count != drainProgress
     }
 
     private func fail(_ text: String) {

@@ -129,7 +129,7 @@ import Testing
         var deployment = Deployment()
         _ = deployment.say(Self.gateway, Deployment.hello(role: .gateway))
         let actions = deployment.say(Self.gateway, Deployment.ready(0))
-        #expect(actions == [.warn("gateway on a said READY")])
+        #expect(actions == [.warn("gateway on a sent a message that only workers send")])
     }
 
     // MARK: Wake

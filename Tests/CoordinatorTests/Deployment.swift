@@ -30,8 +30,9 @@ struct Deployment {
 
     // MARK: Peers
 
+    /// Gateways have the numbers from 200 on.
     static func identity(_ number: UInt64) -> PeerIdentity {
-        [1, UInt8(truncatingIfNeeded: number)]
+        [number < 200 ? 1 : 2, UInt8(truncatingIfNeeded: number)]
     }
 
     static func hello(

@@ -43,7 +43,7 @@ import Testing
 
     @Test func anActiveViewIsReportedWithItsMembersAndLoads() throws {
         var deployment = Deployment.active()
-        _ = deployment.say(7, Deployment.hello(node: "g", role: .gateway))
+        _ = deployment.say(200, Deployment.hello(node: "g", role: .gateway))
         var load = RankLoad()
         load.dpRank = 1
         load.running = 3

@@ -184,6 +184,7 @@ import Testing
         (["--data-parallel-address", "10.0.0.1", "--plaintext-links"], ""),
         (["--data-parallel-address", "127.0.0.9"], ""),
         (["--data-parallel-address", "localhost"], ""),
+        (["--data-parallel-address", "127.example.org"], "links leave this host"),
         (["--keys", "/nonexistent"], "/nonexistent/coordinator.secret is missing"),
     ])
     func linksThatLeaveTheHostNeedKeysOrAChoice(arguments: [String], problem: String) throws {

@@ -39,9 +39,9 @@ int cl_accept(int listener);                // non-blocking, close-on-exec
 int cl_listen_tcp(const char *address, uint16_t port, int backlog);
 int cl_local_port(int fd);
 int cl_set_nodelay(int fd);
-// From where this host would talk to `host` (a name or an address): its own address and the
-// interface that has it, as NUL-terminated text. 0, or -1 with errno (EHOSTUNREACH for a name that
-// is not known).
+// From where this host would talk to `host` (a numeric address): its own address and the interface
+// that has it, as NUL-terminated text. 0, or -1 with errno (EHOSTUNREACH for a name: nothing is
+// resolved).
 int cl_source_toward(const char *host, uint16_t port, char *address, size_t address_bytes,
                      char *interface, size_t interface_bytes);
 // The numeric address from which packets to a numeric address leave, as text. Sends nothing.

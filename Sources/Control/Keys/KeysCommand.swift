@@ -21,7 +21,8 @@ enum KeysCommand {
 
         --rotate makes a new pair for one role; its old public keys stay accepted until you delete
         their lines. Copy the .public file to all nodes and restart their daemons one by one, then
-        the .secret file to those of the role, and restart them.
+        the .secret file to those of the role, and restart them. Clients of the coordinator and of
+        workers know one key of them: for these two roles do both steps at once.
 
         """
 

@@ -78,7 +78,7 @@ struct Membership {
                 return .refuse(refusal)
             }
         }
-        let peer = Peer(
+        var peer = Peer(
             identity: identity,
             incarnation: incarnation,
             role: hello.role,
@@ -89,6 +89,7 @@ struct Membership {
             worker: worker,
             lastHeard: now
         )
+        if let replaced, replaced.identity == identity { peer.mustKnow = replaced.mustKnow }
         insert(peer)
         return .admit(peer, replaced: replaced)
     }

@@ -62,7 +62,7 @@ extension Peer {
         case .connecting: return "connections to the other workers"
         case .idle, .running: return drainAskedBy == nil ? "" : "its own drain"
         case .draining:
-            let left = reported.load.running + reported.load.waiting
+            let left = UInt64(reported.load.running) + UInt64(reported.load.waiting)
             return "the end of its \(left) sequences, then it leaves"
         }
     }

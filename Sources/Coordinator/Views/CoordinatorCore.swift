@@ -89,6 +89,10 @@ struct CoordinatorCore {
             return onOperator(message, from: identity, at: now)
         }
         if case .hello(let hello) = message.body {
+            // The identity's role is the one that the link's key was checked for.
+            guard identity.first == UInt8(truncatingIfNeeded: hello.role.rawValue) else {
+                return [.warn("dropped a HELLO as \(hello.role) under another role's identity")]
+            }
             return onHello(hello, message, identity, at: now)
         }
         guard let peer = membership.peer(identity), peer.incarnation == message.incarnation else {
@@ -97,6 +101,9 @@ struct CoordinatorCore {
             return [.send(identity, .refuse(refusal))]
         }
         membership.onHeard(identity, at: now)
+        guard peer.role == .worker || !Self.isOfWorkers(message.body) else {
+            return [.warn("\(peer.description) sent a message that only workers send")]
+        }
         switch message.body {
         case .ready(let ready):
             return onReady(ready, peer, knows: message.view, at: now)
@@ -122,6 +129,15 @@ struct CoordinatorCore {
         case .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate, .statusRequest,
             .statusReport, .drainRequest, .drainReport, .drain:
             return [.warn("\(peer.description) sent a message that no peer sends")]
+        }
+    }
+
+    private static func isOfWorkers(_ body: ControlBody) -> Bool {
+        switch body {
+        case .ready, .viewJoined, .wakeRequest, .wakeAck, .peerSilent: true
+        case .hello, .config, .refuse, .view, .heartbeat, .heartbeatAck, .wake, .loadUpdate,
+            .leave, .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
+            false
         }
     }
 
@@ -329,7 +345,7 @@ struct CoordinatorCore {
 
     /// The view as gateways see it: while there is none, the reason says who is missing.
     private func describedView() -> View {
-        guard view.state != .active else { return view }
+        guard view.state != .active else { return view.withoutCollectives }
         let missing = membership.missing(namedMax: Self.namedMax).joined(separator: "; ")
         return View(
             number: view.number, state: .retired, members: [],

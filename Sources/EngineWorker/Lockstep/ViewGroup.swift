@@ -62,6 +62,10 @@ final class ViewGroup {
         let tag = OperationTag.plan(view: view, tick: tick)
         let isLeader = collectives.rank == leader
         let byteCount = entries[leader].map { Int($0.planBytes) } ?? 0
+        guard byteCount <= bounds.byteCountMax else {
+            throw .peerLost(
+                peer: leader, tag: tag, reason: "it announces a plan of \(byteCount) bytes")
+        }
         for peer in peers where isLeader && peer != leader {
             outgoing.setCount(byteCount, of: peer)
             if byteCount > 0 { plan.encode(into: outgoing[peer]) }

@@ -171,7 +171,7 @@ final class ExpertExchange: RoutedExperts {
         incoming.setCount(0, of: placement.rank)
     }
 
-    /// The assignments to this worker's experts in everybody's rows, in the order of rows and slots.
+    /// The assignments to this worker's experts in everybody's rows, by rows and slots.
     private func takeOwn(tag: OperationTag) throws(CollectiveError) {
         assignments.removeAll()
         let local = placement.localExperts

@@ -5,8 +5,8 @@
 /// positions, slots, block tables, logit rows. The counts decide the size.
 extension StepPlan {
     private static let magic: UInt32 = 0x5058_5031  // "PXP1"
-    private static let headerWords = 5
-    private static let entryWords = 8
+    static let headerWords = 5
+    static let entryWords = 8
 
     /// What a receiver's memory allows; a plan beyond it is refused.
     struct Bounds: Hashable, Sendable {
@@ -14,6 +14,11 @@ extension StepPlan {
         let blockCount: Int
         let blockSize: Int
         let vocabularySize: Int
+
+        /// No plan takes more: each entry has a row, and a table of at most all blocks.
+        var byteCountMax: Int {
+            4 * (StepPlan.headerWords + rowsMax * (StepPlan.entryWords + 4) + rowsMax * blockCount)
+        }
     }
 
     private var wordCount: Int {

@@ -32,6 +32,8 @@ struct OthersShare: Sendable {
     ///   - own: submissions of this gateway that the second one knows of besides.
     ///   - all: of all gateways.
     mutating func onReport(own: Int, all: Int) {
+        // What is more than is remembered says no more than that.
+        let (own, all) = (min(own, Self.memory), min(all, Self.memory))
         guard all > 0 else { return }
         self.own += min(own, all)
         self.all += all

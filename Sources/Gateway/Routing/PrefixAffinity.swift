@@ -54,6 +54,11 @@ struct PrefixAffinity: Sendable {
         let share = Self.nodesMax / lists.count
         let blocks = cacheCapacity > 0 ? cacheCapacity / blockSize : share
         lists[dpRank].limit = max(min(blocks, share), 1)
+        // Ranks that came earlier had the share of fewer.
+        for rank in lists.indices {
+            lists[rank].limit = min(lists[rank].limit, max(share, 1))
+            while lists[rank].count > lists[rank].limit { removeOldest(of: rank) }
+        }
     }
 
     mutating func onRankLost(_ dpRank: Int) {

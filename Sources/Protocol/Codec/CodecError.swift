@@ -31,4 +31,11 @@ public enum CodecLimits {
     public static let membersMax = 4096
     public static let statusPeersMax = 4096
     public static let statusMissingMax = 64
+    /// Sequences, and prompt tokens that wait, at one rank.
+    public static let loadSequencesMax: UInt32 = 1 << 24
+    public static let loadTokensMax: UInt64 = 1 << 40
+    /// What counts up while a worker lives.
+    public static let loadCounterMax: UInt64 = 1 << 53
+    /// Cache positions of a worker.
+    public static let cachePositionsMax: UInt64 = 1 << 31
 }

@@ -130,6 +130,9 @@ extension Ready {
     init(_ message: Phalanx__V1__Ready) throws(CodecError) {
         try require(message.block_count > 0, "Ready", "block_count", "0")
         try require(message.block_size > 0, "Ready", "block_size", "0")
+        let positions = UInt64(message.block_count) * UInt64(message.block_size)
+        try require(
+            positions <= CodecLimits.cachePositionsMax, "Ready", "positions", "\(positions)")
         self.init(
             endpoint: text(message.endpoint),
             collectivesAddress: bytes(message.collectives_address),

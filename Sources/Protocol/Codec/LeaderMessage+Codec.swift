@@ -103,6 +103,11 @@ extension RankLoad {
         try require(
             0...1 ~= message.kv_cache_usage, "RankLoad", "kv_cache_usage",
             "\(message.kv_cache_usage)")
+        let isPlausible =
+            max(message.running, message.waiting) <= CodecLimits.loadSequencesMax
+            && message.pending_prefill_tokens <= CodecLimits.loadTokensMax
+            && max(message.submissions, message.tick_tokens_group) <= CodecLimits.loadCounterMax
+        try require(isPlausible, "RankLoad", "numbers", "beyond what a rank can have")
         dpRank = message.dp_rank
         running = message.running
         waiting = message.waiting

@@ -205,6 +205,21 @@ public struct View: Hashable, Sendable {
     }
 }
 
+extension View {
+    /// For gateways: the workers' own network is none of their business.
+    public var withoutCollectives: View {
+        View(
+            number: number, state: state,
+            members: members.map { member in
+                Member(
+                    worker: member.worker, dpRank: member.dpRank, tpRank: member.tpRank,
+                    incarnation: Incarnation(rawValue: 0), node: member.node,
+                    endpoint: member.endpoint, collectivesAddress: [],
+                    blockCount: member.blockCount, blockSize: member.blockSize)
+            }, configurationDigest: configurationDigest, reason: reason)
+    }
+}
+
 /// What a worker is doing. Raw values are part of the protocol.
 public enum WorkerStage: UInt32, Hashable, Sendable, CaseIterable {
     case joining = 1

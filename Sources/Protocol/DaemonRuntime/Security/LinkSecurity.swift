@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Protocol
 
 /// How the links of a process are protected: by the keys of `--keys`, or not at all. Links that
@@ -28,7 +29,10 @@ public enum LinkSecurity: Hashable, Sendable {
     }
 
     static func isLoopback(_ address: String) -> Bool {
-        address.hasPrefix("127.") || ["localhost", "::1", "[::1]"].contains(address)
+        if ["localhost", "::1", "[::1]"].contains(address) { return true }
+        var bits = in_addr()
+        guard inet_pton(AF_INET, address, &bits) == 1 else { return false }
+        return UInt32(bigEndian: bits.s_addr) >> 24 == 127
     }
 
     /// Of a socket that connects to a server of that role.
