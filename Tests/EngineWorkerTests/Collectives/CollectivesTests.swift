@@ -66,7 +66,7 @@ import Testing
                     return Int.random(in: 0...limit, using: &generator)
                 }
             }
-            #expect(group.statistics.operations == 121)
+            #expect(group.statistics.operations == 122)
         }
         for outcome in outcomes { #expect(outcome == nil, "seed \(seed)") }
     }
@@ -79,9 +79,9 @@ import Testing
             try group.gatherPatterns(
                 tick: 1, byteCount: 100, deadline: CollectivesHarness.deadline())
             // 8 bytes of the meeting, 100 here.
-            #expect(group.statistics.bytesSent == 108)
-            #expect(group.statistics.bytesReceived == 108)
-            #expect(group.statistics.operations == 2)
+            #expect(group.statistics.bytesSent == 116)
+            #expect(group.statistics.bytesReceived == 116)
+            #expect(group.statistics.operations == 3)
             #expect(group.statistics.waitedNanoseconds[1 - group.rank] > 0)
             #expect(group.statistics.waitedNanoseconds[group.rank] == 0)
         }
