@@ -78,7 +78,7 @@ import Testing
         let outcomes = CollectivesHarness.run(endpoints) { group in
             try group.gatherPatterns(
                 tick: 1, byteCount: 100, deadline: CollectivesHarness.deadline())
-            // 8 bytes of the meeting, 100 here.
+            // Twice 8 bytes of the meeting, 100 here.
             #expect(group.statistics.bytesSent == 116)
             #expect(group.statistics.bytesReceived == 116)
             #expect(group.statistics.operations == 3)
