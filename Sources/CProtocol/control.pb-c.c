@@ -142,6 +142,51 @@ void   phalanx__v1__hello__free_unpacked
   assert(message->base.descriptor == &phalanx__v1__hello__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   phalanx__v1__group_position__init
+                     (Phalanx__V1__GroupPosition         *message)
+{
+  static const Phalanx__V1__GroupPosition init_value = PHALANX__V1__GROUP_POSITION__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__group_position__get_packed_size
+                     (const Phalanx__V1__GroupPosition *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__group_position__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__group_position__pack
+                     (const Phalanx__V1__GroupPosition *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__group_position__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__group_position__pack_to_buffer
+                     (const Phalanx__V1__GroupPosition *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__group_position__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__GroupPosition *
+       phalanx__v1__group_position__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__GroupPosition *)
+     protobuf_c_message_unpack (&phalanx__v1__group_position__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__group_position__free_unpacked
+                     (Phalanx__V1__GroupPosition *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__group_position__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   phalanx__v1__config__init
                      (Phalanx__V1__Config         *message)
 {
@@ -772,6 +817,141 @@ void   phalanx__v1__leave__free_unpacked
   assert(message->base.descriptor == &phalanx__v1__leave__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   phalanx__v1__ask_to_leave__init
+                     (Phalanx__V1__AskToLeave         *message)
+{
+  static const Phalanx__V1__AskToLeave init_value = PHALANX__V1__ASK_TO_LEAVE__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__ask_to_leave__get_packed_size
+                     (const Phalanx__V1__AskToLeave *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__ask_to_leave__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__ask_to_leave__pack
+                     (const Phalanx__V1__AskToLeave *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__ask_to_leave__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__ask_to_leave__pack_to_buffer
+                     (const Phalanx__V1__AskToLeave *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__ask_to_leave__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__AskToLeave *
+       phalanx__v1__ask_to_leave__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__AskToLeave *)
+     protobuf_c_message_unpack (&phalanx__v1__ask_to_leave__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__ask_to_leave__free_unpacked
+                     (Phalanx__V1__AskToLeave *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__ask_to_leave__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__prepare__init
+                     (Phalanx__V1__Prepare         *message)
+{
+  static const Phalanx__V1__Prepare init_value = PHALANX__V1__PREPARE__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__prepare__get_packed_size
+                     (const Phalanx__V1__Prepare *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__prepare__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__prepare__pack
+                     (const Phalanx__V1__Prepare *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__prepare__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__prepare__pack_to_buffer
+                     (const Phalanx__V1__Prepare *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__prepare__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__Prepare *
+       phalanx__v1__prepare__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__Prepare *)
+     protobuf_c_message_unpack (&phalanx__v1__prepare__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__prepare__free_unpacked
+                     (Phalanx__V1__Prepare *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__prepare__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__prepared__init
+                     (Phalanx__V1__Prepared         *message)
+{
+  static const Phalanx__V1__Prepared init_value = PHALANX__V1__PREPARED__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__prepared__get_packed_size
+                     (const Phalanx__V1__Prepared *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__prepared__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__prepared__pack
+                     (const Phalanx__V1__Prepared *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__prepared__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__prepared__pack_to_buffer
+                     (const Phalanx__V1__Prepared *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__prepared__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__Prepared *
+       phalanx__v1__prepared__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__Prepared *)
+     protobuf_c_message_unpack (&phalanx__v1__prepared__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__prepared__free_unpacked
+                     (Phalanx__V1__Prepared *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__prepared__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   phalanx__v1__status_request__init
                      (Phalanx__V1__StatusRequest         *message)
 {
@@ -1370,7 +1550,58 @@ const ProtobufCMessageDescriptor phalanx__v1__hello__descriptor =
   (ProtobufCMessageInit) phalanx__v1__hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[6] =
+static const ProtobufCFieldDescriptor phalanx__v1__group_position__field_descriptors[2] =
+{
+  {
+    "rank",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__GroupPosition, rank),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "world_size",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__GroupPosition, world_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__group_position__field_indices_by_name[] = {
+  0,   /* field[0] = rank */
+  1,   /* field[1] = world_size */
+};
+static const ProtobufCIntRange phalanx__v1__group_position__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__group_position__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.GroupPosition",
+  "GroupPosition",
+  "Phalanx__V1__GroupPosition",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__GroupPosition),
+  2,
+  phalanx__v1__group_position__field_descriptors,
+  phalanx__v1__group_position__field_indices_by_name,
+  1,  phalanx__v1__group_position__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__group_position__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[7] =
 {
   {
     "worker",
@@ -1444,19 +1675,33 @@ static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[6] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "position",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Config, position),
+    &phalanx__v1__group_position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__config__field_indices_by_name[] = {
   1,   /* field[1] = dp_rank */
   3,   /* field[3] = entries */
   4,   /* field[4] = lease_milliseconds */
+  6,   /* field[6] = position */
   5,   /* field[5] = ready_deadline_milliseconds */
   2,   /* field[2] = tp_rank */
   0,   /* field[0] = worker */
 };
-static const ProtobufCIntRange phalanx__v1__config__number_ranges[1 + 1] =
+static const ProtobufCIntRange phalanx__v1__config__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 8, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__config__descriptor =
 {
@@ -1466,10 +1711,10 @@ const ProtobufCMessageDescriptor phalanx__v1__config__descriptor =
   "Phalanx__V1__Config",
   "phalanx.v1",
   sizeof(Phalanx__V1__Config),
-  6,
+  7,
   phalanx__v1__config__field_descriptors,
   phalanx__v1__config__field_indices_by_name,
-  1,  phalanx__v1__config__number_ranges,
+  2,  phalanx__v1__config__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__config__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -1537,7 +1782,7 @@ const ProtobufCMessageDescriptor phalanx__v1__refuse__descriptor =
   (ProtobufCMessageInit) phalanx__v1__refuse__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__ready__field_descriptors[5] =
+static const ProtobufCFieldDescriptor phalanx__v1__ready__field_descriptors[6] =
 {
   {
     "endpoint",
@@ -1599,6 +1844,18 @@ static const ProtobufCFieldDescriptor phalanx__v1__ready__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "position",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Ready, position),
+    &phalanx__v1__group_position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__ready__field_indices_by_name[] = {
   3,   /* field[3] = block_count */
@@ -1606,11 +1863,13 @@ static const unsigned phalanx__v1__ready__field_indices_by_name[] = {
   1,   /* field[1] = collectives_address */
   0,   /* field[0] = endpoint */
   2,   /* field[2] = model_digest */
+  5,   /* field[5] = position */
 };
-static const ProtobufCIntRange phalanx__v1__ready__number_ranges[1 + 1] =
+static const ProtobufCIntRange phalanx__v1__ready__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 7, 5 },
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__ready__descriptor =
 {
@@ -1620,10 +1879,10 @@ const ProtobufCMessageDescriptor phalanx__v1__ready__descriptor =
   "Phalanx__V1__Ready",
   "phalanx.v1",
   sizeof(Phalanx__V1__Ready),
-  5,
+  6,
   phalanx__v1__ready__field_descriptors,
   phalanx__v1__ready__field_indices_by_name,
-  1,  phalanx__v1__ready__number_ranges,
+  2,  phalanx__v1__ready__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__ready__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -2318,6 +2577,133 @@ const ProtobufCMessageDescriptor phalanx__v1__leave__descriptor =
   (ProtobufCMessageInit) phalanx__v1__leave__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor phalanx__v1__ask_to_leave__field_descriptors[1] =
+{
+  {
+    "reason",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__AskToLeave, reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__ask_to_leave__field_indices_by_name[] = {
+  0,   /* field[0] = reason */
+};
+static const ProtobufCIntRange phalanx__v1__ask_to_leave__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__ask_to_leave__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.AskToLeave",
+  "AskToLeave",
+  "Phalanx__V1__AskToLeave",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__AskToLeave),
+  1,
+  phalanx__v1__ask_to_leave__field_descriptors,
+  phalanx__v1__ask_to_leave__field_indices_by_name,
+  1,  phalanx__v1__ask_to_leave__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__ask_to_leave__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__prepare__field_descriptors[1] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Prepare, position),
+    &phalanx__v1__group_position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__prepare__field_indices_by_name[] = {
+  0,   /* field[0] = position */
+};
+static const ProtobufCIntRange phalanx__v1__prepare__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__prepare__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.Prepare",
+  "Prepare",
+  "Phalanx__V1__Prepare",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__Prepare),
+  1,
+  phalanx__v1__prepare__field_descriptors,
+  phalanx__v1__prepare__field_indices_by_name,
+  1,  phalanx__v1__prepare__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__prepare__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__prepared__field_descriptors[2] =
+{
+  {
+    "position",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Prepared, position),
+    &phalanx__v1__group_position__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "failure",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Prepared, failure),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__prepared__field_indices_by_name[] = {
+  1,   /* field[1] = failure */
+  0,   /* field[0] = position */
+};
+static const ProtobufCIntRange phalanx__v1__prepared__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__prepared__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.Prepared",
+  "Prepared",
+  "Phalanx__V1__Prepared",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__Prepared),
+  2,
+  phalanx__v1__prepared__field_descriptors,
+  phalanx__v1__prepared__field_indices_by_name,
+  1,  phalanx__v1__prepared__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__prepared__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 #define phalanx__v1__status_request__field_descriptors NULL
 #define phalanx__v1__status_request__field_indices_by_name NULL
 #define phalanx__v1__status_request__number_ranges NULL
@@ -2968,7 +3354,7 @@ const ProtobufCMessageDescriptor phalanx__v1__drain__descriptor =
   (ProtobufCMessageInit) phalanx__v1__drain__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[23] =
+static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[26] =
 {
   {
     "protocol_version",
@@ -3187,6 +3573,42 @@ static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[2
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "prepare",
+    24,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, prepare),
+    &phalanx__v1__prepare__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "prepared",
+    25,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, prepared),
+    &phalanx__v1__prepared__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ask_to_leave",
+    26,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, ask_to_leave),
+    &phalanx__v1__ask_to_leave__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "status_request",
     30,
     PROTOBUF_C_LABEL_NONE,
@@ -3248,10 +3670,11 @@ static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[2
   },
 };
 static const unsigned phalanx__v1__envelope__field_indices_by_name[] = {
+  20,   /* field[20] = ask_to_leave */
   5,   /* field[5] = config */
-  22,   /* field[22] = drain */
-  21,   /* field[21] = drain_report */
-  20,   /* field[20] = drain_request */
+  25,   /* field[25] = drain */
+  24,   /* field[24] = drain_report */
+  23,   /* field[23] = drain_request */
   10,   /* field[10] = heartbeat */
   11,   /* field[11] = heartbeat_ack */
   4,   /* field[4] = hello */
@@ -3259,12 +3682,14 @@ static const unsigned phalanx__v1__envelope__field_indices_by_name[] = {
   17,   /* field[17] = leave */
   16,   /* field[16] = load_update */
   15,   /* field[15] = peer_silent */
+  18,   /* field[18] = prepare */
+  19,   /* field[19] = prepared */
   0,   /* field[0] = protocol_version */
   7,   /* field[7] = ready */
   6,   /* field[6] = refuse */
   3,   /* field[3] = sequence */
-  19,   /* field[19] = status_report */
-  18,   /* field[18] = status_request */
+  22,   /* field[22] = status_report */
+  21,   /* field[21] = status_request */
   2,   /* field[2] = view */
   9,   /* field[9] = view_joined */
   8,   /* field[8] = view_state */
@@ -3276,8 +3701,8 @@ static const ProtobufCIntRange phalanx__v1__envelope__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 10, 4 },
-  { 30, 18 },
-  { 0, 23 }
+  { 30, 21 },
+  { 0, 26 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor =
 {
@@ -3287,7 +3712,7 @@ const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor =
   "Phalanx__V1__Envelope",
   "phalanx.v1",
   sizeof(Phalanx__V1__Envelope),
-  23,
+  26,
   phalanx__v1__envelope__field_descriptors,
   phalanx__v1__envelope__field_indices_by_name,
   3,  phalanx__v1__envelope__number_ranges,

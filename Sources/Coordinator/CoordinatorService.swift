@@ -27,6 +27,8 @@ public final class CoordinatorService {
         let settings = CoordinatorCore.Settings(
             worldSize: UInt32(dataParallelSize * tensorParallelSize),
             tensorParallelSize: UInt32(tensorParallelSize),
+            ranksMin: UInt32(options.dataParallelSizeMin),
+            ranksMax: UInt32(options.dataParallelSizeMax),
             configuration: options.effective,
             lease: .milliseconds(options.requiredInteger("lease")),
             readyTimeout: .seconds(options.requiredInteger("ready-timeout")))

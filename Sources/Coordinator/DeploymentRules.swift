@@ -2,8 +2,6 @@ internal import DaemonRuntime
 
 /// Options that do not fit together, found before anything starts.
 enum DeploymentRules {
-    static let workersMax = 512
-
     static func check(_ options: Options) throws(OptionError) {
         guard options.text("model") != nil else {
             throw OptionError(
@@ -12,11 +10,23 @@ enum DeploymentRules {
         let dataParallelSize = options.requiredInteger("data-parallel-size")
         let tensorParallelSize = options.requiredInteger("tensor-parallel-size")
         let workers = dataParallelSize * tensorParallelSize
+        let workersMax = Options.workersMax
         if workers > workersMax {
             throw OptionError(
                 description: "--data-parallel-size \(dataParallelSize) times "
                     + "--tensor-parallel-size \(tensorParallelSize) are \(workers) workers; a "
                     + "group has at most \(workersMax)")
+        }
+        let (least, most) = (options.dataParallelSizeMin, options.dataParallelSizeMax)
+        guard least <= dataParallelSize, dataParallelSize <= most else {
+            throw OptionError(
+                description: "--data-parallel-size \(dataParallelSize) is not between "
+                    + "--data-parallel-size-min \(least) and --data-parallel-size-max \(most)")
+        }
+        if most * tensorParallelSize > workersMax {
+            throw OptionError(
+                description: "--data-parallel-size-max \(most) times --tensor-parallel-size "
+                    + "\(tensorParallelSize) are more than \(workersMax) workers")
         }
         if options.text("gpu-memory-utilization") != nil {
             throw OptionError(

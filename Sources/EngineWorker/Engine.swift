@@ -14,6 +14,10 @@ final class Engine {
     private var scheduler: Scheduler
     private var lockstep: LockstepStateMachine
     private var group: ViewGroup?
+    /// Loaded, for the next view.
+    private var prepared: ExpertShare?
+    /// The processes of this DP rank in the last view, whose caches have what the scheduler knows.
+    private var tensorPeers: [Incarnation] = []
     private var plan = StepPlan()
     private let planBounds: StepPlan.Bounds
     private var results: [EntryResult] = []
@@ -58,7 +62,11 @@ final class Engine {
             tensorParallelSize: configuration.layout.tensorParallelSize)
     }
 
-    private var layout: ParallelLayout { configuration.layout }
+    private var layout: ParallelLayout { model.layout }
+
+    /// The share that the next view will be computed with: a prepared one, else the model's.
+    private var nextLayout: ParallelLayout { prepared?.layout ?? layout }
+    var nextPosition: GroupPosition { nextLayout.position }
 
     /// How long the engine thread may sleep before it looks again, unless a command comes.
     func patience(at now: Instant) -> Interval {
@@ -134,21 +142,69 @@ final class Engine {
 
     // MARK: Views
 
-    func join(_ group: ViewGroup) {
+    /// False, and a view that is broken, where this worker has experts for another place.
+    func join(_ group: ViewGroup) -> Bool {
+        let collectives = group.collectives
+        func fits(_ layout: ParallelLayout) -> Bool {
+            layout.worker == collectives.rank && layout.worldSize == collectives.worldSize
+        }
+        if let share = prepared, fits(share.layout), !fits(layout) {
+            do throws(ModelLoadError) {
+                try model.adopt(share)
+            } catch {
+                return refuse(group, "the experts prepared for it: \(error)")
+            }
+        }
+        guard fits(layout) else {
+            let place = "\(collectives.rank) of \(collectives.worldSize)"
+            return refuse(group, "it has experts for \(layout.position), not for \(place)")
+        }
+        prepared = nil
         self.group = group
-        model.setCollectives(group.collectives)
+        model.setCollectives(collectives)
+        noteTensorPeers(group)
         emit(.joined(view: group.view))
+        return true
     }
+
+    private func refuse(_ group: ViewGroup, _ reason: String) -> Bool {
+        emit(.viewBroken(view: group.view, tick: 0, workers: [], reason: reason))
+        return false
+    }
+
+    /// A TP peer that is another process has nothing in its cache.
+    private func noteTensorPeers(_ group: ViewGroup) {
+        let peers = group.incarnations(of: layout.tensorPeers)
+        if !tensorPeers.isEmpty && peers != tensorPeers {
+            handBack("a worker of the DP rank was replaced")
+            scheduler.forgetCached()
+        }
+        tensorPeers = peers
+    }
+
+    /// What the next view is to be computed with; nil: what this one is.
+    func prepare(_ share: ExpertShare?) { prepared = share }
+
+    var modelLayout: ParallelLayout { layout }
+    func makeShare(for layout: ParallelLayout) throws(ModelLoadError) -> ExpertShare {
+        try model.makeShare(for: layout)
+    }
+    var shareLoader: @Sendable (ExpertShare) throws(ModelLoadError) -> Void { model.shareLoader }
 
     func activate(view: UInt32) {
         guard let group, group.view == view else { return }
         lockstep.onViewActive(view, worldSize: group.collectives.worldSize)
     }
 
-    /// Every sequence goes back to its gateway, which takes it to another rank or view.
-    func leaveView(_ reason: String) {
+    /// Sequences stay, with what the cache has of them, and go on in the next view.
+    func leaveView() {
         lockstep.onViewEnded()
         group = nil
+        emit(.load(load))
+    }
+
+    /// Every sequence goes back to its gateway, which takes it to another rank.
+    func handBack(_ reason: String) {
         for id in scheduler.abortAll() {
             emit(.rejected(id, .otherView, reason))
             forget(id)
@@ -290,15 +346,15 @@ final class Engine {
 
     private func breakView(_ view: UInt32, _ tick: UInt64, _ error: CollectiveError) {
         abandonPlan()
-        let workers = error.peers.map { UInt32($0) }
+        let workers = group?.places(of: error.peers) ?? []
         emit(.viewBroken(view: view, tick: tick, workers: workers, reason: error.description))
-        leaveView(error.description)
+        leaveView()
     }
 
     private var load: RankLoad {
         let statistics = scheduler.statistics
         var load = RankLoad()
-        load.dpRank = UInt32(layout.dpRank)
+        load.dpRank = UInt32(configuration.dpRank)
         load.running = UInt32(statistics.running)
         load.waiting = UInt32(statistics.waiting)
         load.pendingPrefillTokens = UInt64(pendingPrefill.total)

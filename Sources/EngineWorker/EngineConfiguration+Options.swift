@@ -4,18 +4,24 @@ internal import Protocol
 
 extension EngineConfiguration {
     /// - Parameter options: with the coordinator's deployment-wide values in place.
-    init(_ options: Options, worker: Int) throws(OptionError) {
+    init(
+        _ options: Options, position: GroupPosition, dpRank: UInt32
+    ) throws(OptionError) {
         guard let model = options.text("model") else {
             throw OptionError(description: "the coordinator names no model")
         }
         let additional = try AdditionalConfiguration(options.requiredText("additional-config"))
         let running = options.requiredInteger("max-num-seqs")
+        let tensorParallelSize = options.requiredInteger("tensor-parallel-size")
+        guard let layout = ParallelLayout(position, tensorParallelSize: tensorParallelSize) else {
+            throw OptionError(
+                description: "the coordinator makes this worker \(position), which is no group of "
+                    + "DP ranks of \(tensorParallelSize)")
+        }
         self.init(
             modelFolder: model,
-            layout: ParallelLayout(
-                dataParallelSize: options.requiredInteger("data-parallel-size"),
-                tensorParallelSize: options.requiredInteger("tensor-parallel-size"),
-                worker: worker),
+            layout: layout,
+            dpRank: Int(dpRank),
             division: options.flag("enable-expert-parallel") ? .byExpert : .bySlice,
             maxSequencesRunning: running,
             // A sequence waits at least until the next tick.

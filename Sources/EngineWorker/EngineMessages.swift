@@ -6,11 +6,17 @@ enum EngineCommand: Sendable {
     /// The coordinator has spoken: load the model and get ready.
     case load(EngineConfiguration)
     /// Connect to the other members of a forming view.
-    case connect(View, worker: Int)
+    case connect(View, rank: Int)
+    /// Have the experts for this position, beside what is running.
+    case prepare(GroupPosition)
+    /// The thread that loads them has come to an end.
+    case shareLoaded(ExpertShare, failure: String?)
     /// All members are connected: sequences are taken from now on.
     case activate(view: UInt32)
-    /// The view is over: end every sequence, make a new collectives endpoint, say READY again.
+    /// The view is over: make a new collectives endpoint, say READY again. Sequences stay.
     case leaveView
+    /// This worker is not in the next view: every sequence goes back to its gateway.
+    case handBack(reason: String)
     case wake(view: UInt32, fromTick: UInt64)
     case submit(SequenceID, GenerationRequest)
     case cancel(SequenceID)
@@ -25,7 +31,9 @@ enum EngineEvent: Sendable {
     /// The process cannot serve: bad options, bad checkpoint, no memory.
     case failed(String)
     /// A collectives endpoint is open and its address can be published.
-    case standby(collectivesAddress: [UInt8])
+    case standby(collectivesAddress: [UInt8], GroupPosition)
+    /// It has the experts for a position, or not, and why.
+    case prepared(GroupPosition, failure: String)
     case joined(view: UInt32)
     /// The view cannot go on: these workers did not answer, or something else is wrong.
     case viewBroken(view: UInt32, tick: UInt64, workers: [UInt32], reason: String)
@@ -52,7 +60,10 @@ struct SequenceOutput: Sendable {
 /// What the engine is told before it loads the model.
 struct EngineConfiguration: Sendable {
     let modelFolder: String
+    /// Its place in the first group that it may be in; a view may give it another one.
     let layout: ParallelLayout
+    /// The number of its DP rank, in whatever group.
+    let dpRank: Int
     let division: ExpertDivision
     let maxSequencesRunning: Int
     let maxSequencesWaiting: Int

@@ -10,6 +10,7 @@ final class EngineThread {
     private var engine: Engine?
     private var configuration: EngineConfiguration?
     private var endpoint: CollectivesEndpoint?
+    private var preparation: ExpertPreparation?
     private var stopped = false
 
     init(commands: Mailbox<EngineCommand>, events: Mailbox<EngineEvent>, progress: EngineProgress) {
@@ -39,11 +40,14 @@ final class EngineThread {
     private func perform(_ command: EngineCommand) {
         switch command {
         case .load(let configuration): load(configuration)
-        case .connect(let view, let worker): connect(view, worker)
+        case .connect(let view, let rank): connect(view, rank)
+        case .prepare(let position): preparation?.onPrepare(position)
+        case .shareLoaded(let share, let failure): preparation?.onLoaded(share, failure: failure)
         case .activate(let view): engine?.activate(view: view)
         case .leaveView:
-            engine?.leaveView("the view has ended")
+            engine?.leaveView()
             standBy()
+        case .handBack(let reason): engine?.handBack(reason)
         case .wake(let view, let fromTick): engine?.wake(view: view, fromTick: fromTick)
         case .submit(let id, let request):
             guard let engine else { return emit(.rejected(id, .otherView, "loading")) }
@@ -60,6 +64,9 @@ final class EngineThread {
                 [unowned self] events in emit(events)
             }
             engine = loaded.engine
+            preparation = ExpertPreparation(loaded.engine, configuration, commands) {
+                [unowned self] event in emit(event)
+            }
             emit(.loaded(loaded.facts))
             standBy()
         } catch {
@@ -69,7 +76,7 @@ final class EngineThread {
 
     /// Opens a new endpoint for the next view; the one before belongs to a view that is over.
     private func standBy() {
-        guard let configuration, engine != nil else { return }
+        guard let configuration, let engine else { return }
         endpoint?.close()
         endpoint = nil
         do throws(CollectiveError) {
@@ -77,27 +84,30 @@ final class EngineThread {
             options.networkDevice = configuration.collectivesDevice
             let endpoint = try CollectivesEndpoint(
                 kind: configuration.collectives,
-                worldSizeMax: configuration.layout.worldSize,
+                worldSizeMax: CollectiveLimits.worldSizeMax,
                 incarnation: MonotonicClock.randomUInt64(),
                 options: options)
             self.endpoint = endpoint
-            emit(.standby(collectivesAddress: endpoint.address))
+            emit(.standby(collectivesAddress: endpoint.address, engine.nextPosition))
         } catch {
             emit(.failed("collectives: \(error.description)"))
         }
     }
 
-    private func connect(_ view: View, _ worker: Int) {
+    private func connect(_ view: View, _ rank: Int) {
         guard let endpoint, let engine, let configuration else { return }
         do throws(CollectiveError) {
             let collectives = try endpoint.connect(
                 view: view.number,
-                rank: worker,
+                rank: rank,
                 addresses: view.members.map(\.collectivesAddress),
                 deadline: MonotonicClock.now() + configuration.exchangeTimeout)
-            engine.join(ViewGroup(view: view.number, collectives: collectives))
+            _ = engine.join(
+                ViewGroup(view: view.number, collectives: collectives, members: view.members))
         } catch {
-            let workers = error.peers.map { UInt32($0) }
+            let workers = error.peers.filter(view.members.indices.contains).map {
+                view.members[$0].worker
+            }
             let reason = "\(error.description)\(whereabouts(of: workers, in: view, configuration))"
             emit(.viewBroken(view: view.number, tick: 0, workers: workers, reason: reason))
         }

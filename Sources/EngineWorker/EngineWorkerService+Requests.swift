@@ -35,13 +35,22 @@ extension EngineWorkerService {
             logger.throttledWarning("too many gateways", ["max": GatewaySessions.gatewaysMax])
             return
         }
-        // 0 is no view: the gateway asks again.
-        let takes = view?.state == .active && !isDraining && brokenView == nil
+        tellOpened(identity)
+        tellLoad(identity, outputs: [], at: MonotonicClock.now())
+        checkDrained()
+    }
+
+    /// Which view's sequences are taken; 0 is no view: the gateway asks again.
+    private func tellOpened(_ identity: [UInt8]) {
+        let takes = view?.state == .active && rank != nil && !isDraining && brokenView == nil
         let number = takes ? view?.number ?? 0 : 0
         sendToGateway(
             .opened(worker: incarnation, view: number, requestsMax: requestsMax), identity)
-        tellLoad(identity, outputs: [], at: MonotonicClock.now())
-        checkDrained()
+    }
+
+    /// Gateways that are here already need not ask.
+    func tellGateways() {
+        for identity in sessions.identities { tellOpened(identity) }
     }
 
     private func onSubmit(_ identity: [UInt8], _ request: GenerationRequest) {
@@ -50,7 +59,7 @@ extension EngineWorkerService {
             sendToGateway(.rejected(request.requestID, reason: reason, text: text), identity)
         }
         if isDraining { return refuse(.draining, "the worker is stopping") }
-        guard let view, view.state == .active, view.number == request.view else {
+        guard let view, view.state == .active, view.number == request.view, rank != nil else {
             return refuse(.otherView, "the worker is in view \(view?.number ?? 0)")
         }
         guard sessions.sequenceCount < requestsMax else {

@@ -25,12 +25,12 @@ public final class EngineWorkerService {
     let progress = EngineProgress()
     let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
     private let context = ZeroMQContext()
-    private let options: Options
+    let options: Options
     private let requests: ZeroMQSocket
     private let endpoint: String
     private let security: LinkSecurity
     private let authenticator: LinkAuthenticator?
-    private var control: ControlLink?
+    private(set) var control: ControlLink?
     private var engine: NamedThread?
 
     private var taken: [EngineEvent] = []
@@ -45,16 +45,17 @@ public final class EngineWorkerService {
     var facts: EngineFacts?
     var view: View?
     var worker: UInt32 = 0
+    /// Among the view's workers; nil: it is a view of others.
+    var rank: Int?
     var requestsMax: UInt32 = 0
-    var isDraining = false
+    var isDraining: Bool { departure.began }
     /// What the coordinator must hear until it has ended the view: the engine is out of it.
     private(set) var brokenView: ControlBody?
     /// Told to the coordinator since the last view ended, and told again if that was lost.
     private var ready: Ready?
     private var joinedView: UInt32?
-    private var drainDeadline: Instant?
-    private var drainProgress: UInt64 = 0
-    private var isLeader = true
+    var departure = Departure()
+    private(set) var isLeader = true
     private var exitCode: Int32 = 0
     private var fedProgress: UInt64 = 0
 
@@ -153,6 +154,10 @@ public final class EngineWorkerService {
         case .drain(let reason):
             if !isDraining { logger.notice("asked to drain", ["reason": reason]) }
             drain()
+        case .prepare(let position):
+            command(.prepare(position))
+        case .released:
+            onReleased()
         }
     }
 
@@ -172,7 +177,8 @@ public final class EngineWorkerService {
             worker = configuration.worker
             load.dpRank = configuration.dpRank
             isLeader = configuration.tpRank == 0
-            let engine = try EngineConfiguration(options, worker: Int(configuration.worker))
+            let engine = try EngineConfiguration(
+                options, position: configuration.position, dpRank: configuration.dpRank)
             requestsMax = UInt32(
                 engine.maxSequencesRunning + options.requiredInteger("max-num-queued-reqs"))
             stage = .loading
@@ -195,19 +201,22 @@ public final class EngineWorkerService {
         let held = self.view
         self.view = view
         control?.view = view.number
+        rank = view.members.firstIndex { $0.incarnation == incarnation }
+        guard view.state == .retired || rank != nil else { return onOthersView(view) }
         switch view.state {
         case .forming:
-            guard view.members.contains(where: { $0.incarnation == incarnation }) else { return }
+            guard let rank else { return }
             stage = .connecting
             notifier.status("view \(view.number): connecting to \(view.members.count - 1) workers")
-            command(.connect(view, worker: Int(worker)))
+            command(.connect(view, rank: rank))
         case .active:
             stage = .idle
             command(.activate(view: view.number))
             notifier.ready()
             notifier.status(
-                "view \(view.number) is active, worker \(worker) of \(view.members.count)")
+                "view \(view.number) is active, worker \(worker), \(view.members.count) in all")
             logger.info("view is active", ["view": view.number])
+            tellGateways()
         case .retired:
             if held != nil {
                 leaveView(view.reason)
@@ -215,6 +224,14 @@ public final class EngineWorkerService {
                 control?.send(.ready(ready))
             }
         }
+    }
+
+    /// A view of others: what this worker has goes to them.
+    private func onOthersView(_ view: View) {
+        guard stage != .loading, stage != .joining else { return }
+        notifier.status("not in view \(view.number), which has \(view.members.count) workers")
+        stage = .standby
+        command(.handBack(reason: "the worker is not in view \(view.number)"))
     }
 
     /// The coordinator says again what is known here: it has not heard what this worker said of it.
@@ -276,8 +293,10 @@ public final class EngineWorkerService {
             logger.info("loaded", ["model": facts.description, "kv_blocks": facts.blockCount])
         case .failed(let text):
             fail(text)
-        case .standby(let address):
-            onStandby(address)
+        case .standby(let address, let position):
+            onStandby(address, position)
+        case .prepared(let position, let failure):
+            onPrepared(position, failure)
         case .joined(let view):
             joinedView = view
             control?.send(.viewJoined(view: view))
@@ -304,7 +323,16 @@ public final class EngineWorkerService {
         }
     }
 
-    private func onStandby(_ address: [UInt8]) {
+    private func onPrepared(_ position: GroupPosition, _ failure: String) {
+        if failure.isEmpty {
+            logger.info("has the experts of the next view", ["position": position])
+        } else {
+            logger.error("no experts", ["position": position, "reason": failure])
+        }
+        control?.send(.prepared(position, failure: failure))
+    }
+
+    private func onStandby(_ address: [UInt8], _ position: GroupPosition) {
         guard let facts else { return }
         notifier.status("ready, waiting for the other workers")
         let ready = Ready(
@@ -312,7 +340,8 @@ public final class EngineWorkerService {
             collectivesAddress: address,
             modelDigest: facts.digest,
             blockCount: UInt32(facts.blockCount),
-            blockSize: UInt32(facts.blockSize))
+            blockSize: UInt32(facts.blockSize),
+            position: position)
         self.ready = ready
         control?.send(.ready(ready))
     }
@@ -350,38 +379,6 @@ public final class EngineWorkerService {
             notifier.watchdog()
         }
         loop.schedule(after: interval) { [weak self] in self?.feedWatchdog() }
-    }
-
-    private func drain() {
-        guard !isDraining else { return }
-        isDraining = true
-        stage = .draining
-        notifier.stopping()
-        logger.notice("draining", ["sequences": sessions.sequenceCount])
-        drainDeadline =
-            MonotonicClock.now() + .seconds(options.requiredInteger("shutdown-timeout"))
-        checkDrained()
-    }
-
-    /// A worker leaves when its own sequences have ended, or when their time is over.
-    func checkDrained() {
-        guard isDraining, let drainDeadline else { return }
-        let isBusy = isLeader ? sessions.sequenceCount > 0 : isServingOthers()
-        if isBusy && MonotonicClock.now() < drainDeadline { return }
-        if sessions.sequenceCount > 0 {
-            logger.warning("sequences are cut off", ["count": sessions.sequenceCount])
-        }
-        self.drainDeadline = nil
-        control?.leave("stopped")
-        // One more turn, so that the last messages leave.
-        loop.schedule(after: .milliseconds(50)) { [weak self] in self?.loop.stop() }
-    }
-
-    /// A worker that is no leader has no sequences of its own: it stays while the group computes,
-    /// so that its leader's can end.
-    private func isServingOthers() -> Bool {
-        defer { drainProgress = progress.count }
-        return view?.state == .active && progress.count != drainProgress
     }
 
     private func fail(_ text: String) {

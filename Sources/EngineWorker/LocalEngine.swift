@@ -34,7 +34,7 @@ package final class LocalEngine {
         let configuration = EngineConfiguration(
             modelFolder: settings.folder,
             layout: ParallelLayout(dataParallelSize: settings.worldSize, worker: settings.rank),
-            division: .byExpert,
+            dpRank: settings.rank, division: .byExpert,
             maxSequencesRunning: settings.sequencesMax,
             maxSequencesWaiting: settings.sequencesMax,
             maxBatchedTokens: settings.batchedTokensMax, maxModelLength: settings.modelLength,
@@ -55,7 +55,8 @@ package final class LocalEngine {
     package var times: TickTimes { engine.times }
 
     package func enter(view: UInt32, _ collectives: any Collectives) {
-        engine.join(ViewGroup(view: view, collectives: collectives))
+        precondition(
+            engine.join(ViewGroup(view: view, collectives: collectives)), "another group's place")
         engine.activate(view: view)
     }
 
@@ -80,7 +81,10 @@ package final class LocalEngine {
     package func tick() { engine.step() }
 
     /// The view is over; another may be entered.
-    package func leave() { engine.leaveView("the view is over") }
+    package func leave() {
+        engine.leaveView()
+        engine.handBack("the view is over")
+    }
 
     /// Measures this rank's experts from now on, by a clock of the caller's.
     package func measureExperts(by clock: @escaping () -> Int64) {

@@ -18,7 +18,7 @@ extension GatewayService {
             : try GenerationCall.parseCompletion(
                 body: request.body, headers: headers, defaults: model.defaults)
         let prompts = try prompts(of: call, model)
-        let forced = try forcedRank(of: call, model)
+        let forced = try forcedRank(of: call)
         try admit(sequences: prompts.count * call.count)
         let active = try makeCall(call, prompts, model, exchange)
         active.forcedRank = forced
@@ -32,29 +32,33 @@ extension GatewayService {
 
     /// As in vLLM, a client counts the ranks that the gateway serves, from 0.
     private func forcedRank(
-        of call: GenerationCall, _ model: ServedModel
+        of call: GenerationCall
     ) throws(APIError) -> Int? {
         guard let wanted = call.dataParallelRank else { return nil }
-        // Without a view it is not known which ranks a node has, and nothing is admitted.
-        let ranks = servedRanks == .all ? Array(0..<model.rankCount) : viewRanks
-        if ranks.isEmpty { return nil }
-        guard ranks.indices.contains(wanted) else {
+        // Before the first view nothing is admitted.
+        if viewRanks.isEmpty { return nil }
+        guard viewRanks.indices.contains(wanted) else {
             throw .invalidField(
-                name: "data_parallel_rank", reason: "\(wanted) is out of range [0, \(ranks.count))")
+                name: "data_parallel_rank",
+                reason: "\(wanted) is out of range [0, \(viewRanks.count))")
         }
-        return ranks[wanted]
+        return viewRanks[wanted]
     }
 
     private func admit(sequences: Int) throws(APIError) {
-        if router.capacity > 0 && sequences > router.capacity {
+        let capacity = max(router.capacity, lastCapacity)
+        if capacity > 0 && sequences > capacity {
             throw .invalidField(
                 name: "n",
                 reason: "times the number of prompts is \(sequences), more than the "
-                    + "\(router.capacity) sequences that this deployment takes at once")
+                    + "\(capacity) sequences that this deployment takes at once")
         }
-        let free = router.freeCapacity - parked.count
+        let now = MonotonicClock.now()
+        let free =
+            admission.isBetweenViews(at: now)
+            ? capacity - router.sequenceCount : router.freeCapacity
         switch admission.decide(
-            sequences: sequences, freeCapacity: free, at: MonotonicClock.now())
+            sequences: sequences, freeCapacity: free - parked.count, at: now)
         {
         case .admit:
             return

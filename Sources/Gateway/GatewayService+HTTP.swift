@@ -57,7 +57,9 @@ extension GatewayService: HTTPHandler {
         if admission.isDraining {
             throw .notReady(reason: "the gateway is stopping", retryAfterSeconds: 5)
         }
-        if let reason = admission.notReadyReason {
+        if let reason = admission.notReadyReason,
+            !admission.isBetweenViews(at: MonotonicClock.now())
+        {
             throw .notReady(reason: reason, retryAfterSeconds: 5)
         }
         // What runs goes on, but an idle group cannot be woken without it.

@@ -11,7 +11,7 @@ extension GatewayService {
             placeParked()
         case .closed(let rank):
             router.onRankClosed(rank)
-            if !router.hasOpenRank { admission.notReadyReason = "no worker takes requests" }
+            if !router.hasOpenRank { notServing("no worker takes requests") }
         case .lost(let rank):
             router.onRankLost(rank)
             parkAll(of: rank)

@@ -29,6 +29,10 @@ public final class GatewayService {
     var router: RankRouter
     let servedRanks: ServedRanks
     var view: UInt32 = 0
+    /// Since when no view is active.
+    private var suspended: Instant?
+    /// Sequences that the ranks took before that.
+    var lastCapacity = 0
     /// DP ranks of the active view that this gateway serves.
     var viewRanks: [Int] = []
     /// Calls being answered, and their choices by request.
@@ -136,7 +140,7 @@ public final class GatewayService {
         case .refused(let refusal):
             for difference in refusal.differences { logger.error("\(difference)") }
             logger.error("the coordinator refused this gateway: \(refusal.text)")
-            admission.notReadyReason = refusal.text
+            notServing(refusal.text)
             // A deployment that is late may still come; a configuration does not change by itself.
             if refusal.reason != .deadline { stop(exitCode: 1) }
         case .unanswered(let text):
@@ -148,7 +152,7 @@ public final class GatewayService {
                 router.onRelayedReport(load)
                 metrics?.onLoad(load, at: MonotonicClock.now())
             }
-        case .wake, .drain:
+        case .wake, .drain, .prepare, .released:
             break
         }
     }
@@ -163,7 +167,7 @@ public final class GatewayService {
         }
         do {
             let model = try ServedModel(try options.adopting(configuration.entries))
-            if let problem = servedRanks.problem(rankCount: model.rankCount) {
+            if let problem = servedRanks.problem(rankCountMax: model.rankCountMax) {
                 throw ServedRanksError(description: problem)
             }
             self.model = model
@@ -171,7 +175,7 @@ public final class GatewayService {
                 router = RankRouter(rotation: incarnation.rawValue, blockSize: blockSize)
             }
             metrics = GatewayMetrics(model: model.defaults.servedModelNames[0])
-            admission.notReadyReason = "the workers are not ready"
+            notServing("the workers are not ready")
             logger.info("configured", ["model": model.folder])
         } catch {
             logger.error("\(error)")
@@ -184,33 +188,41 @@ public final class GatewayService {
         case .active:
             guard view.number != self.view else { return }
             self.view = view.number
+            suspended = nil
             control?.view = view.number
             let leaders = servedRanks.leaders(of: view.members)
             viewRanks = leaders.map { Int($0.dpRank) }
-            admission.notReadyReason =
+            notServing(
                 leaders.isEmpty
-                ? servedRanks.emptyReason(members: view.members)
-                : "the leaders are being connected"
+                    ? servedRanks.emptyReason(members: view.members)
+                    : "the leaders are being connected")
             links?.connect(to: leaders, view: view.number)
             if leaders.isEmpty, let reason = admission.notReadyReason {
                 logger.error(reason)
                 notifier.status("not ready: \(reason)")
             }
         case .forming, .retired:
-            if self.view != 0 { logger.warning("no view is active", ["reason": view.reason]) }
+            if self.view != 0 { logger.notice("no view is active", ["reason": view.reason]) }
             self.view = 0
+            suspended = suspended ?? MonotonicClock.now()
             control?.view = 0
-            viewRanks = []
-            admission.notReadyReason = view.reason
-            links?.disconnect()
+            notServing(view.reason)
+            links?.suspend()
             notifier.status("not ready: \(view.reason)")
         }
         metrics?.onView(self.view, ranks: view.members.count(where: \.isLeader))
     }
 
+    /// Until a rank opens again; calls that come meanwhile find the room that there was.
+    func notServing(_ reason: String) {
+        if admission.notReadyReason == nil { lastCapacity = router.capacity }
+        admission.onNotServing(reason, at: MonotonicClock.now())
+    }
+
     /// The first rank that opens makes the gateway ready.
     func onServing() {
-        admission.notReadyReason = nil
+        admission.onServing()
+        lastCapacity = 0
         notifier.status("serving, view \(view)")
         guard !announced else { return }
         announced = true
@@ -247,7 +259,18 @@ public final class GatewayService {
         loop.schedule(after: .milliseconds(50)) { [weak self] in self?.loop.stop() }
     }
 
+    /// What no view goes on with is not waited for longer than what no rank takes.
+    private func giveUpSuspended() {
+        guard let since = suspended, MonotonicClock.now() - since > Self.parkedMax else { return }
+        suspended = nil
+        for (_, choice) in owners.values where choice.machine.rank != nil {
+            choice.parkedSince = since
+        }
+        links?.disconnect()
+    }
+
     private func sweep() {
+        giveUpSuspended()
         placeParked()
         failOverdue()
         failUnwoken()

@@ -15,7 +15,8 @@ final class LeaderLinks {
 
     private final class Link {
         let rank: Int
-        let view: UInt32
+        /// The last one that its leader is a member of; 0 while there is none.
+        var view: UInt32
         let endpoint: String
         let cacheCapacity: Int
         let socket: ZeroMQSocket
@@ -77,15 +78,42 @@ final class LeaderLinks {
         }
     }
 
-    /// Connects to leaders of an active view; those of an older one are left.
+    /// Connects to leaders of an active view. Those that were in the one before keep what they
+    /// have; what the others had is lost.
     func connect(to leaders: [Member], view: UInt32) {
-        disconnect()
+        let old = links
+        links = []
         for member in leaders {
+            let rank = Int(member.dpRank)
+            let capacity = Int(member.blockCount) * Int(member.blockSize)
+            let kept = old.first { link in
+                link.rank == rank && link.endpoint == member.endpoint
+                    && link.cacheCapacity == capacity
+            }
+            if let kept {
+                kept.view = view
+                kept.isOpen = false
+                links.append(kept)
+            }
+        }
+        for link in old where !links.contains(where: { $0 === link }) {
+            link.socket.detach()
+            onEvent(.lost(rank: link.rank))
+        }
+        for member in leaders where !links.contains(where: { $0.rank == Int(member.dpRank) }) {
             link(
                 to: Int(member.dpRank), view: view, endpoint: member.endpoint,
                 cacheCapacity: Int(member.blockCount) * Int(member.blockSize))
         }
         sayOpen()
+    }
+
+    /// The view is over: nothing new is sent, and leaders keep what they have for the next one.
+    func suspend() {
+        for link in links {
+            link.view = 0
+            close(link)
+        }
     }
 
     private func link(to rank: Int, view: UInt32, endpoint: String, cacheCapacity: Int) {
@@ -174,7 +202,8 @@ final class LeaderLinks {
         do throws(CodecError) {
             switch try LeaderMessage.decode(frame) {
             case .opened(_, let view, let requestsMax):
-                onOpened(link, isOurs: view == link.view, capacity: Int(requestsMax))
+                onOpened(
+                    link, isOurs: view == link.view && view != 0, capacity: Int(requestsMax))
             case .outputs(let outputs, var load, let known):
                 load.dpRank = UInt32(link.rank)
                 onEvent(.outputs(outputs, rank: link.rank, load, knownSubmissions: known))
@@ -192,14 +221,15 @@ final class LeaderLinks {
 
     private func onOpened(_ link: Link, isOurs: Bool, capacity: Int) {
         guard isOurs != link.isOpen else { return }
-        link.isOpen = isOurs
-        if isOurs {
-            onEvent(
-                .opened(
-                    rank: link.rank, capacity: capacity, cacheCapacity: link.cacheCapacity))
-        } else {
-            logger.notice("a leader takes no requests", ["rank": link.rank])
-            onEvent(.closed(rank: link.rank))
-        }
+        guard isOurs else { return close(link) }
+        link.isOpen = true
+        onEvent(
+            .opened(rank: link.rank, capacity: capacity, cacheCapacity: link.cacheCapacity))
+    }
+
+    private func close(_ link: Link) {
+        if link.isOpen { logger.notice("a leader takes no requests", ["rank": link.rank]) }
+        link.isOpen = false
+        onEvent(.closed(rank: link.rank))
     }
 }

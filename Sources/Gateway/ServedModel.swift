@@ -16,8 +16,8 @@ struct ServedModel {
     let chatTemplate: Result<ChatTemplate, ChatTemplateError>
     let defaults: ModelDefaults
     let folder: String
-    /// DP ranks of the deployment, whether they take requests now or not.
-    let rankCount: Int
+    /// DP ranks that the deployment may ever have.
+    let rankCountMax: Int
     /// Tokens a block of the ranks' prefix caches; nil where those are off.
     let cachedBlockSize: Int?
     let created: Int64
@@ -30,7 +30,7 @@ struct ServedModel {
             throw ServedModelError(description: "the coordinator names no model")
         }
         self.folder = folder
-        rankCount = options.requiredInteger("data-parallel-size")
+        rankCountMax = options.dataParallelSizeMax
         cachedBlockSize =
             options.flag("enable-prefix-caching") ? options.requiredInteger("block-size") : nil
         created = MonotonicClock.wallMicroseconds() / 1_000_000

@@ -41,7 +41,8 @@ import Testing
         .config(
             AssignedConfiguration(
                 worker: 0, dpRank: 0, tpRank: 0, entries: [], lease: .seconds(1),
-                readyDeadline: .zero)),
+                readyDeadline: .zero, position: GroupPosition(rank: 0, worldSize: 1))),
+        .prepare(GroupPosition(rank: 0, worldSize: 1)),
     ]
 
     @Test(arguments: onlyCoordinator)

@@ -34,7 +34,8 @@ import Testing
                     AssignedConfiguration(
                         worker: UInt32(number), dpRank: UInt32(number), tpRank: 0,
                         entries: Deployment.configuration, lease: Deployment.lease,
-                        readyDeadline: Deployment.readyTimeout)
+                        readyDeadline: Deployment.readyTimeout,
+                        position: GroupPosition(rank: UInt32(number), worldSize: worldSize))
                 ])
         }
         let forming = deployment.readyAll()

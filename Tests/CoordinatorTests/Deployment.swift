@@ -16,12 +16,17 @@ struct Deployment {
     var core: CoordinatorCore
     var now = Instant(nanoseconds: 1_000_000_000_000)
 
-    init(worldSize: UInt32 = 2, tensorParallelSize: UInt32 = 1) {
+    /// - Parameter ranks: least and most DP ranks; nil: as many as it begins with.
+    init(
+        worldSize: UInt32 = 2, tensorParallelSize: UInt32 = 1, ranks: ClosedRange<UInt32>? = nil
+    ) {
         self.worldSize = worldSize
         core = CoordinatorCore(
             CoordinatorCore.Settings(
                 worldSize: worldSize,
                 tensorParallelSize: tensorParallelSize,
+                ranksMin: ranks?.lowerBound ?? worldSize / tensorParallelSize,
+                ranksMax: ranks?.upperBound ?? worldSize / tensorParallelSize,
                 configuration: Self.configuration,
                 lease: Self.lease,
                 readyTimeout: Self.readyTimeout),
@@ -45,13 +50,18 @@ struct Deployment {
                 declared: declared))
     }
 
+    /// Where a READY has it, the worker has what it was first told to load.
+    static let unknown = GroupPosition(rank: 0, worldSize: .max)
+
     static func ready(
-        _ number: UInt64, digest: String = "same", address: UInt8? = nil
+        _ number: UInt64, digest: String = "same", address: UInt8? = nil,
+        position: GroupPosition = unknown
     ) -> ControlBody {
         .ready(
             Ready(
                 endpoint: "tcp://w\(number):*", collectivesAddress: [address ?? UInt8(number)],
-                modelDigest: digest, blockCount: 10, blockSize: 16))
+                modelDigest: digest, blockCount: 10, blockSize: 16,
+                position: position))
     }
 
     static func heartbeat(
@@ -66,9 +76,13 @@ struct Deployment {
     mutating func say(
         _ number: UInt64, _ body: ControlBody, knowing view: UInt32? = nil
     ) -> [CoordinatorCore.Action] {
-        var known: UInt32 = 0
-        // Who says READY has heard of the end of the view before.
-        if case .ready = body { known = core.view.number }
+        var (known, body): (UInt32, ControlBody) = (0, body)
+        if case .ready(let ready) = body {
+            // Who says READY has heard of the end of the view before.
+            known = core.view.number
+            let place = core.membership.peer(Self.identity(number))?.worker ?? 0
+            body = .ready(ready.at(GroupPosition(rank: place, worldSize: worldSize)))
+        }
         return core.onMessage(
             ControlMessage(
                 incarnation: Incarnation(rawValue: number), view: view ?? known, sequence: 1,
@@ -146,5 +160,15 @@ extension [CoordinatorCore.Action] {
             guard case .fail(let text) = action else { return nil }
             return text
         }
+    }
+}
+
+extension Ready {
+    /// With that position, where it has none.
+    fileprivate func at(_ position: GroupPosition) -> Ready {
+        guard self.position == Deployment.unknown else { return self }
+        return Ready(
+            endpoint: endpoint, collectivesAddress: collectivesAddress, modelDigest: modelDigest,
+            blockCount: blockCount, blockSize: blockSize, position: position)
     }
 }

@@ -6,7 +6,7 @@ import Testing
 @Suite struct MembershipTests {
     let start = Instant(nanoseconds: 0)
     var membership = Membership(
-        worldSize: 3, tensorParallelSize: 1, configuration: [], lease: .seconds(5))
+        worldSize: 3, placesMax: 3, tensorParallelSize: 1, configuration: [], lease: .seconds(5))
 
     mutating func admit(_ number: UInt8, node: String = "a", role: PeerRole = .worker) -> UInt32? {
         let hello = Hello(
@@ -44,8 +44,8 @@ import Testing
         _ hellos: [Hello], worldSize: UInt32, tensorParallelSize: UInt32
     ) -> (places: [UInt32], refusals: [String]) {
         var membership = Membership(
-            worldSize: worldSize, tensorParallelSize: tensorParallelSize, configuration: [],
-            lease: .seconds(5))
+            worldSize: worldSize, placesMax: worldSize, tensorParallelSize: tensorParallelSize,
+            configuration: [], lease: .seconds(5))
         var (places, refusals): ([UInt32], [String]) = ([], [])
         for (number, hello) in hellos.enumerated() {
             let incarnation = Incarnation(rawValue: UInt64(number + 1))
@@ -138,16 +138,17 @@ import Testing
         _ = admit(1)
         _ = admit(2)
         let ready = Ready(
-            endpoint: "", collectivesAddress: [], modelDigest: "", blockCount: 1, blockSize: 1)
+            endpoint: "", collectivesAddress: [], modelDigest: "", blockCount: 1, blockSize: 1,
+            position: GroupPosition(rank: 0, worldSize: 3))
         membership.update([1]) { $0.stage = .ready(ready) }
         #expect(
-            membership.missing() == [
+            membership.missing(ranksMin: 3) == [
                 "worker 1 (node a, device 2) is not ready", "worker 2 has not said HELLO",
             ])
         membership.forgetReadiness(of: 2)
-        #expect(membership.missing().count == 3)
+        #expect(membership.missing(ranksMin: 3).count == 3)
         #expect(
-            membership.missing(namedMax: 1) == [
+            membership.missing(ranksMin: 3, namedMax: 1) == [
                 "worker 0 (node a, device 1) is not ready", "2 more",
             ])
     }

@@ -154,7 +154,8 @@ import Testing
     @Test func theLargestReportFitsAMessage() {
         let text = String(repeating: "ö", count: 10_000)
         let ready = Ready(
-            endpoint: text, collectivesAddress: [], modelDigest: text, blockCount: 1, blockSize: 1)
+            endpoint: text, collectivesAddress: [], modelDigest: text, blockCount: 1, blockSize: 1,
+            position: GroupPosition(rank: 0, worldSize: 1))
         let now = Instant(nanoseconds: 0)
         var peer = Peer(
             identity: [1], incarnation: Incarnation(rawValue: .max), role: .worker, node: text,
@@ -165,11 +166,11 @@ import Testing
         let view = View(
             number: 1, state: .active, members: [], configurationDigest: 0, reason: text)
         let membership = Membership(
-            worldSize: 1, tensorParallelSize: 1,
+            worldSize: 1, placesMax: 1, tensorParallelSize: 1,
             configuration: Array(
                 repeating: ConfigurationEntry(key: "model", value: text), count: 64),
             lease: .seconds(5))
-        var report = StatusReport(membership: membership, view: view, at: now)
+        var report = StatusReport(membership: membership, view: view, ranksMin: 1, at: now)
         report.peers = Array(
             repeating: peer.status(view: view, tensorParallelSize: 1, at: now),
             count: Membership.peersMax)

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct WakeStateMachineTests {
     let start = Instant(nanoseconds: 0)
-    var machine = WakeStateMachine(view: 3, worldSize: 3)
+    var machine = WakeStateMachine(view: 3, workers: WorkerSet(worldSize: 3, isFull: true))
 
     @Test mutating func oneRequestWakesEverybodyOnce() {
         let everybody = WakeStateMachine.WakeAction.send(fromTick: 4, workers: [0, 1, 2])

@@ -41,7 +41,7 @@ import Testing
 
     static let configuration = AssignedConfiguration(
         worker: 3, dpRank: 3, tpRank: 0, entries: [], lease: .milliseconds(50),
-        readyDeadline: .seconds(1))
+        readyDeadline: .seconds(1), position: GroupPosition(rank: 3, worldSize: 4))
 
     func hellos() -> Int {
         received.count { message in

@@ -88,7 +88,7 @@ import Testing
     }
 
     @Test func aRankThatTheDeploymentHasNotEndsTheGateway() throws {
-        let cell = try RunningCell(dp: 1)
+        let cell = try RunningCell(dp: 1, options: ["--data-parallel-size-max", "1"])
         let gateway = try cell.anotherGateway(
             options: ["--data-parallel-rank", "3"], line: "out of range [0, 1)")
         #expect(gateway.daemon.exitCode() == 1)

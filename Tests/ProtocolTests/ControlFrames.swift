@@ -45,9 +45,10 @@ enum ControlFrames {
                 AssignedConfiguration(
                     worker: 5, dpRank: 2, tpRank: 1,
                     entries: [ConfigurationEntry(key: "block-size", value: "16")],
-                    lease: .milliseconds(5000), readyDeadline: .seconds(600)))),
-        hex: "080111887766554433221118092081045a1f08051002180122100a0a626c6f636b2d7369"
-            + "7a651202313628882730c0cf24")
+                    lease: .milliseconds(5000), readyDeadline: .seconds(600),
+                    position: GroupPosition(rank: 5, worldSize: 8)))),
+        hex: "080111887766554433221118092081045a2508051002180122100a0a626c6f636b2d7369"
+            + "7a651202313628882730c0cf24420408051008")
 
     static let refuse = GoldenFrame(
         name: "refuse",
@@ -68,9 +69,10 @@ enum ControlFrames {
             .ready(
                 Ready(
                     endpoint: "tcp://host:*", collectivesAddress: [0, 1, 0xFF],
-                    modelDigest: "abc", blockCount: 1000, blockSize: 16))),
-        hex: "080111887766554433221118092081046a1d0a0c7463703a2f2f686f73743a2a12030001"
-            + "ff1a0361626320e8072810")
+                    modelDigest: "abc", blockCount: 1000, blockSize: 16,
+                    position: GroupPosition(rank: 5, worldSize: 8)))),
+        hex: "080111887766554433221118092081046a230a0c7463703a2f2f686f73743a2a12030001"
+            + "ff1a0361626320e80728103a0408051008")
 
     static let view = GoldenFrame(
         name: "view",

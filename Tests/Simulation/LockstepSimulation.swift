@@ -61,7 +61,8 @@ struct LockstepSimulation {
     init(_ settings: Settings, random: SeededGenerator) {
         self.settings = settings
         self.random = random
-        wake = WakeStateMachine(view: Self.view, worldSize: UInt32(settings.ranks))
+        wake = WakeStateMachine(
+            view: Self.view, workers: WorkerSet(worldSize: UInt32(settings.ranks), isFull: true))
         var machine = LockstepStateMachine(syncInterval: settings.syncInterval)
         machine.onViewActive(Self.view, worldSize: settings.ranks)
         ranks = Array(repeating: Rank(machine: machine), count: settings.ranks)

@@ -23,7 +23,8 @@ import Testing
             self.size = size
             core = CoordinatorCore(
                 CoordinatorCore.Settings(
-                    worldSize: UInt32(size), tensorParallelSize: 1, configuration: [],
+                    worldSize: UInt32(size), tensorParallelSize: 1, ranksMin: UInt32(size / 2),
+                    ranksMax: 512, configuration: [],
                     lease: .seconds(5), readyTimeout: .seconds(600)),
                 at: now)
         }
@@ -51,7 +52,9 @@ import Testing
                 .ready(
                     Ready(
                         endpoint: "tcp://w\(worker)", collectivesAddress: [UInt8(view)],
-                        modelDigest: "m", blockCount: 1, blockSize: 16)), knowing: view)
+                        modelDigest: "m", blockCount: 1, blockSize: 16,
+                        position: GroupPosition(rank: UInt32(worker), worldSize: UInt32(size)))),
+                knowing: view)
         }
 
         mutating func form(view: UInt32) {

@@ -53,6 +53,8 @@ struct TidyRule: Sendable, CustomStringConvertible {
         "Sources/Protocol/DaemonRuntime/EventLoop/Lock.swift": "the mutex guards the value",
         "Sources/Protocol/DaemonRuntime/ZeroMQ/ZeroMQSocket.swift":
             "zmq_ctx_new(3): a context is thread-safe",
+        "Sources/EngineWorker/Model/ExpertShare.swift":
+            "made on one thread, loaded on another and handed back, never used by two",
         "Sources/EngineWorker/Collectives/CollectivesEndpoint.swift":
             "made on one thread and handed to another, never used by two",
         "Sources/EngineWorker/Collectives/SharedMemoryInbox.swift":

@@ -19,6 +19,7 @@ PROTOBUF_C__BEGIN_DECLS
 typedef struct Phalanx__V1__ConfigurationEntry Phalanx__V1__ConfigurationEntry;
 typedef struct Phalanx__V1__ConfigurationDifference Phalanx__V1__ConfigurationDifference;
 typedef struct Phalanx__V1__Hello Phalanx__V1__Hello;
+typedef struct Phalanx__V1__GroupPosition Phalanx__V1__GroupPosition;
 typedef struct Phalanx__V1__Config Phalanx__V1__Config;
 typedef struct Phalanx__V1__Refuse Phalanx__V1__Refuse;
 typedef struct Phalanx__V1__Ready Phalanx__V1__Ready;
@@ -33,6 +34,9 @@ typedef struct Phalanx__V1__WakeAck Phalanx__V1__WakeAck;
 typedef struct Phalanx__V1__PeerSilent Phalanx__V1__PeerSilent;
 typedef struct Phalanx__V1__LoadUpdate Phalanx__V1__LoadUpdate;
 typedef struct Phalanx__V1__Leave Phalanx__V1__Leave;
+typedef struct Phalanx__V1__AskToLeave Phalanx__V1__AskToLeave;
+typedef struct Phalanx__V1__Prepare Phalanx__V1__Prepare;
+typedef struct Phalanx__V1__Prepared Phalanx__V1__Prepared;
 typedef struct Phalanx__V1__StatusRequest Phalanx__V1__StatusRequest;
 typedef struct Phalanx__V1__PeerStatus Phalanx__V1__PeerStatus;
 typedef struct Phalanx__V1__StatusReport Phalanx__V1__StatusReport;
@@ -106,6 +110,20 @@ struct  Phalanx__V1__Hello
     , 0, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0,NULL, 0, 0, 0 }
 
 
+/*
+ * Which part of what all workers divide is a worker's: the first of `world_size` is 0.
+ */
+struct  Phalanx__V1__GroupPosition
+{
+  ProtobufCMessage base;
+  uint32_t rank;
+  uint32_t world_size;
+};
+#define PHALANX__V1__GROUP_POSITION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__group_position__descriptor) \
+    , 0, 0 }
+
+
 struct  Phalanx__V1__Config
 {
   ProtobufCMessage base;
@@ -119,10 +137,14 @@ struct  Phalanx__V1__Config
   Phalanx__V1__ConfigurationEntry **entries;
   uint32_t lease_milliseconds;
   uint32_t ready_deadline_milliseconds;
+  /*
+   * what a worker loads experts for
+   */
+  Phalanx__V1__GroupPosition *position;
 };
 #define PHALANX__V1__CONFIG__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__config__descriptor) \
-    , 0, 0, 0, 0,NULL, 0, 0 }
+    , 0, 0, 0, 0,NULL, 0, 0, NULL }
 
 
 struct  Phalanx__V1__Refuse
@@ -149,10 +171,14 @@ struct  Phalanx__V1__Ready
   char *model_digest;
   uint32_t block_count;
   uint32_t block_size;
+  /*
+   * what the worker has experts for
+   */
+  Phalanx__V1__GroupPosition *position;
 };
 #define PHALANX__V1__READY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__ready__descriptor) \
-    , (char *)protobuf_c_empty_string, {0,NULL}, (char *)protobuf_c_empty_string, 0, 0 }
+    , (char *)protobuf_c_empty_string, {0,NULL}, (char *)protobuf_c_empty_string, 0, 0, NULL }
 
 
 struct  Phalanx__V1__Member
@@ -296,6 +322,47 @@ struct  Phalanx__V1__Leave
 #define PHALANX__V1__LEAVE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__leave__descriptor) \
     , (char *)protobuf_c_empty_string }
+
+
+/*
+ * From a worker: it has nothing left to do but for others. It goes on until it is refused as
+ * draining.
+ */
+struct  Phalanx__V1__AskToLeave
+{
+  ProtobufCMessage base;
+  char *reason;
+};
+#define PHALANX__V1__ASK_TO_LEAVE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__ask_to_leave__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+/*
+ * To a worker: load the experts for a position in the next view, while this one goes on.
+ */
+struct  Phalanx__V1__Prepare
+{
+  ProtobufCMessage base;
+  Phalanx__V1__GroupPosition *position;
+};
+#define PHALANX__V1__PREPARE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__prepare__descriptor) \
+    , NULL }
+
+
+/*
+ * From a worker: it has them, or cannot have them.
+ */
+struct  Phalanx__V1__Prepared
+{
+  ProtobufCMessage base;
+  Phalanx__V1__GroupPosition *position;
+  char *failure;
+};
+#define PHALANX__V1__PREPARED__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__prepared__descriptor) \
+    , NULL, (char *)protobuf_c_empty_string }
 
 
 /*
@@ -444,6 +511,9 @@ typedef enum {
   PHALANX__V1__ENVELOPE__BODY_PEER_SILENT = 21,
   PHALANX__V1__ENVELOPE__BODY_LOAD_UPDATE = 22,
   PHALANX__V1__ENVELOPE__BODY_LEAVE = 23,
+  PHALANX__V1__ENVELOPE__BODY_PREPARE = 24,
+  PHALANX__V1__ENVELOPE__BODY_PREPARED = 25,
+  PHALANX__V1__ENVELOPE__BODY_ASK_TO_LEAVE = 26,
   PHALANX__V1__ENVELOPE__BODY_STATUS_REQUEST = 30,
   PHALANX__V1__ENVELOPE__BODY_STATUS_REPORT = 31,
   PHALANX__V1__ENVELOPE__BODY_DRAIN_REQUEST = 32,
@@ -475,6 +545,9 @@ struct  Phalanx__V1__Envelope
     Phalanx__V1__PeerSilent *peer_silent;
     Phalanx__V1__LoadUpdate *load_update;
     Phalanx__V1__Leave *leave;
+    Phalanx__V1__Prepare *prepare;
+    Phalanx__V1__Prepared *prepared;
+    Phalanx__V1__AskToLeave *ask_to_leave;
     Phalanx__V1__StatusRequest *status_request;
     Phalanx__V1__StatusReport *status_report;
     Phalanx__V1__DrainRequest *drain_request;
@@ -543,6 +616,25 @@ Phalanx__V1__Hello *
                       const uint8_t       *data);
 void   phalanx__v1__hello__free_unpacked
                      (Phalanx__V1__Hello *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__GroupPosition methods */
+void   phalanx__v1__group_position__init
+                     (Phalanx__V1__GroupPosition         *message);
+size_t phalanx__v1__group_position__get_packed_size
+                     (const Phalanx__V1__GroupPosition   *message);
+size_t phalanx__v1__group_position__pack
+                     (const Phalanx__V1__GroupPosition   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__group_position__pack_to_buffer
+                     (const Phalanx__V1__GroupPosition   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__GroupPosition *
+       phalanx__v1__group_position__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__group_position__free_unpacked
+                     (Phalanx__V1__GroupPosition *message,
                       ProtobufCAllocator *allocator);
 /* Phalanx__V1__Config methods */
 void   phalanx__v1__config__init
@@ -810,6 +902,63 @@ Phalanx__V1__Leave *
 void   phalanx__v1__leave__free_unpacked
                      (Phalanx__V1__Leave *message,
                       ProtobufCAllocator *allocator);
+/* Phalanx__V1__AskToLeave methods */
+void   phalanx__v1__ask_to_leave__init
+                     (Phalanx__V1__AskToLeave         *message);
+size_t phalanx__v1__ask_to_leave__get_packed_size
+                     (const Phalanx__V1__AskToLeave   *message);
+size_t phalanx__v1__ask_to_leave__pack
+                     (const Phalanx__V1__AskToLeave   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__ask_to_leave__pack_to_buffer
+                     (const Phalanx__V1__AskToLeave   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__AskToLeave *
+       phalanx__v1__ask_to_leave__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__ask_to_leave__free_unpacked
+                     (Phalanx__V1__AskToLeave *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__Prepare methods */
+void   phalanx__v1__prepare__init
+                     (Phalanx__V1__Prepare         *message);
+size_t phalanx__v1__prepare__get_packed_size
+                     (const Phalanx__V1__Prepare   *message);
+size_t phalanx__v1__prepare__pack
+                     (const Phalanx__V1__Prepare   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__prepare__pack_to_buffer
+                     (const Phalanx__V1__Prepare   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__Prepare *
+       phalanx__v1__prepare__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__prepare__free_unpacked
+                     (Phalanx__V1__Prepare *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__Prepared methods */
+void   phalanx__v1__prepared__init
+                     (Phalanx__V1__Prepared         *message);
+size_t phalanx__v1__prepared__get_packed_size
+                     (const Phalanx__V1__Prepared   *message);
+size_t phalanx__v1__prepared__pack
+                     (const Phalanx__V1__Prepared   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__prepared__pack_to_buffer
+                     (const Phalanx__V1__Prepared   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__Prepared *
+       phalanx__v1__prepared__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__prepared__free_unpacked
+                     (Phalanx__V1__Prepared *message,
+                      ProtobufCAllocator *allocator);
 /* Phalanx__V1__StatusRequest methods */
 void   phalanx__v1__status_request__init
                      (Phalanx__V1__StatusRequest         *message);
@@ -954,6 +1103,9 @@ typedef void (*Phalanx__V1__ConfigurationDifference_Closure)
 typedef void (*Phalanx__V1__Hello_Closure)
                  (const Phalanx__V1__Hello *message,
                   void *closure_data);
+typedef void (*Phalanx__V1__GroupPosition_Closure)
+                 (const Phalanx__V1__GroupPosition *message,
+                  void *closure_data);
 typedef void (*Phalanx__V1__Config_Closure)
                  (const Phalanx__V1__Config *message,
                   void *closure_data);
@@ -996,6 +1148,15 @@ typedef void (*Phalanx__V1__LoadUpdate_Closure)
 typedef void (*Phalanx__V1__Leave_Closure)
                  (const Phalanx__V1__Leave *message,
                   void *closure_data);
+typedef void (*Phalanx__V1__AskToLeave_Closure)
+                 (const Phalanx__V1__AskToLeave *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__Prepare_Closure)
+                 (const Phalanx__V1__Prepare *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__Prepared_Closure)
+                 (const Phalanx__V1__Prepared *message,
+                  void *closure_data);
 typedef void (*Phalanx__V1__StatusRequest_Closure)
                  (const Phalanx__V1__StatusRequest *message,
                   void *closure_data);
@@ -1026,6 +1187,7 @@ typedef void (*Phalanx__V1__Envelope_Closure)
 extern const ProtobufCMessageDescriptor phalanx__v1__configuration_entry__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__configuration_difference__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__hello__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__group_position__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__config__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__refuse__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__ready__descriptor;
@@ -1040,6 +1202,9 @@ extern const ProtobufCMessageDescriptor phalanx__v1__wake_ack__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__peer_silent__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__load_update__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__leave__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__ask_to_leave__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__prepare__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__prepared__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor;

@@ -3,6 +3,9 @@ import Protocol
 /// Who is in the deployment: admits peers by HELLO, gives workers their place, and notices who has
 /// been silent for longer than the lease.
 ///
+/// At first it waits for all configured workers. Once they have served, the group is as large as
+/// there are whole DP ranks: more workers may come, and those who go are not waited for.
+///
 /// Pure: `(event, now)` in, values out. A message of a peer costs the same however large the group
 /// is: peers are found by identity, by device and by index, and who is ready is counted. What goes
 /// over all peers goes over workers by their index, then gateways in the order of admission.
@@ -14,7 +17,9 @@ struct Membership {
         let device: UInt32
     }
 
+    /// Workers that the deployment begins with.
     let worldSize: UInt32
+    let placesMax: UInt32
     let tensorParallelSize: UInt32
     let configuration: [ConfigurationEntry]
     let lease: Interval
@@ -28,30 +33,44 @@ struct Membership {
     /// By worker index.
     private var workerSlots: [Int?]
     private var gatewaySlots: [Int] = []
-    private var vacant: WorkerSet
-    private var unready: WorkerSet
+    private(set) var vacant: WorkerSet
+    private var present: WorkerSet
     private var ready: WorkerSet
     private var joined: WorkerSet
+    private var ranks: RankTable
+    /// Those without whom no view is formed.
+    private var awaited: WorkerSet
+    /// Of these, who could not be in it yet.
+    private var awaitedMissing: WorkerSet
+    /// Until all configured workers have served together.
+    private(set) var isFirst = true
     private var lastExpiry: Instant?
     /// Peers looked at, which is what a decision costs.
-    private(set) var visits: UInt64 = 0
+    var visits: UInt64 = 0
 
     init(
         worldSize: UInt32,
+        placesMax: UInt32,
         tensorParallelSize: UInt32,
         configuration: [ConfigurationEntry],
         lease: Interval
     ) {
         precondition(worldSize > 0 && worldSize % tensorParallelSize == 0, "\(worldSize) workers")
+        precondition(placesMax >= worldSize && placesMax % tensorParallelSize == 0, "\(placesMax)")
         self.worldSize = worldSize
+        self.placesMax = placesMax
         self.tensorParallelSize = tensorParallelSize
         self.configuration = configuration
         self.lease = lease
-        workerSlots = Array(repeating: nil, count: Int(worldSize))
-        vacant = WorkerSet(worldSize: worldSize, isFull: true)
-        unready = vacant
-        ready = WorkerSet(worldSize: worldSize)
-        joined = ready
+        workerSlots = Array(repeating: nil, count: Int(placesMax))
+        vacant = WorkerSet(worldSize: placesMax, isFull: true)
+        present = WorkerSet(worldSize: placesMax)
+        ready = present
+        joined = present
+        ranks = RankTable(rankCount: placesMax / tensorParallelSize, size: tensorParallelSize)
+        awaited = present
+        for worker in 0..<worldSize { awaited.insert(worker) }
+        awaitedMissing = awaited
     }
 
     enum HelloAction: Equatable {
@@ -91,6 +110,8 @@ struct Membership {
         )
         if let replaced, replaced.identity == identity { peer.mustKnow = replaced.mustKnow }
         insert(peer)
+        // It was in a view of which this coordinator may know nothing.
+        if hello.role == .worker, hello.worker != nil { expect(worker) }
         return .admit(peer, replaced: replaced)
     }
 
@@ -116,63 +137,6 @@ struct Membership {
             text: "the configuration differs from the coordinator's in "
                 + "\(differences.map(\.key).joined(separator: ", "))",
             differences: differences)
-    }
-
-    private enum Place {
-        case free(UInt32)
-        case refused(Refusal)
-    }
-
-    /// The place that the process has its experts for, which a restarted coordinator doesn't know;
-    /// else the one that the operator has chosen for it by the first rank of its node; else a free
-    /// one, so that the workers of a DP rank are on one node as far as that goes.
-    private mutating func place(for hello: Hello) -> Place {
-        if let wanted = hello.worker, vacant.contains(wanted) { return .free(wanted) }
-        if let startRank = hello.startRank { return chosenPlace(hello, startRank) }
-        if let place = freePlace(onNode: hello.node) { return .free(place) }
-        let text = "all \(worldSize) workers are here: \(workers.map(\.description))"
-        return .refused(Refusal(reason: .groupFull, text: text))
-    }
-
-    private mutating func freePlace(onNode node: String) -> UInt32? {
-        if tensorParallelSize == 1 { return vacant.first }
-        var whole: UInt32?
-        for rank in 0..<(worldSize / tensorParallelSize) {
-            let places = (rank * tensorParallelSize)..<((rank + 1) * tensorParallelSize)
-            guard let free = places.first(where: vacant.contains) else { continue }
-            visits += UInt64(places.count)
-            let nodes = places.compactMap { worker($0)?.node }
-            if nodes.isEmpty {
-                whole = whole ?? free
-            } else if nodes.allSatisfy({ $0 == node }) {
-                return free
-            }
-        }
-        return whole ?? vacant.first
-    }
-
-    private func chosenPlace(_ hello: Hello, _ startRank: UInt32) -> Place {
-        let first = UInt64(startRank) * UInt64(tensorParallelSize)
-        let index = first + UInt64(hello.devicePlace)
-        let asked =
-            "--data-parallel-start-rank \(startRank) makes device \(hello.device) of node "
-            + "\(hello.node) worker \(index)"
-        guard index < UInt64(worldSize) else {
-            let ranks = worldSize / tensorParallelSize
-            return .refused(
-                Refusal(
-                    reason: .configuration,
-                    text: "\(asked), but \(ranks) DP ranks of \(tensorParallelSize) have workers "
-                        + "0 to \(worldSize - 1): lower the start rank or start fewer devices"))
-        }
-        if let holder = worker(UInt32(index)) {
-            return .refused(
-                Refusal(
-                    reason: .groupFull,
-                    text: "\(asked), and that is \(holder.description): give each node a start "
-                        + "rank of its own"))
-        }
-        return .free(UInt32(index))
     }
 
     /// The worker that drives the device of the one that says HELLO.
@@ -207,8 +171,8 @@ struct Membership {
     /// In the order of their index.
     var workers: [Peer] {
         mutating get {
-            visits += UInt64(workerSlots.count)
-            return workerSlots.compactMap { $0.flatMap { slots[$0] } }
+            visits += UInt64(present.count)
+            return present.members.compactMap { worker($0) }
         }
     }
 
@@ -225,25 +189,65 @@ struct Membership {
         Int(index) < workerSlots.count ? workerSlots[Int(index)].flatMap { slots[$0] } : nil
     }
 
-    /// Whether every worker is here and could join a view.
-    var isReady: Bool { unready.isEmpty }
+    /// Places to count: those that the deployment begins with, and those of workers behind them.
+    var extent: UInt32 {
+        let last = present.last.map { $0 / tensorParallelSize + 1 } ?? 0
+        return max(worldSize, last * tensorParallelSize)
+    }
 
-    /// Whether every worker has joined the view.
-    var isJoined: Bool { joined.count == Int(worldSize) }
+    /// Whether nobody is waited for.
+    var isSettled: Bool { awaitedMissing.isEmpty }
+
+    var joinedCount: Int { joined.count }
+
+    /// Grows whenever other workers could be in the next view.
+    var composition: UInt64 { ranks.version }
+
+    /// The workers of all whole DP ranks, which could be in the next view.
+    var usableWorkers: [UInt32] {
+        mutating get {
+            let members = ranks.whole.members
+            visits += UInt64(members.count) * UInt64(tensorParallelSize)
+            return members.flatMap {
+                ($0 * tensorParallelSize)..<(($0 + 1) * tensorParallelSize)
+            }
+        }
+    }
+
+    /// What a worker should load experts for: its position among those who are here, which will be
+    /// that of its first view if nobody else comes or goes.
+    mutating func expectedPosition(of worker: UInt32) -> GroupPosition {
+        if isFirst && worker < worldSize {
+            return GroupPosition(rank: worker, worldSize: worldSize)
+        }
+        let own = worker / tensorParallelSize
+        visits += UInt64(ranks.staying.count)
+        let others = ranks.staying.members.filter { $0 != own }
+        let before = UInt32(others.count { $0 < own })
+        return GroupPosition(
+            rank: before * tensorParallelSize + worker % tensorParallelSize,
+            worldSize: UInt32(others.count + 1) * tensorParallelSize)
+    }
 
     /// The first worker that is ready, but for the one with an index.
     func readyWorker(but index: UInt32) -> Peer? {
         ready.first(2).first { $0 != index }.flatMap { worker($0) }
     }
 
-    /// Every worker that is not ready to join a view, for people; empty when all are.
+    /// Every worker that is waited for, for people; empty when a view can be formed.
     ///
-    /// - Parameter namedMax: how many are named; the others are counted.
-    func missing(namedMax: Int = .max) -> [String] {
-        var names = unready.first(min(namedMax, unready.count)).map { index in
+    /// - Parameters:
+    ///   - ranksMin: fewer DP ranks are no group.
+    ///   - namedMax: how many are named; the others are counted.
+    func missing(ranksMin: UInt32, namedMax: Int = .max) -> [String] {
+        var absent = awaitedMissing.members
+        if absent.isEmpty && ranks.whole.count < Int(ranksMin) {
+            absent = (0..<worldSize).filter { worker($0)?.isUsable != true }
+        }
+        var names = absent.prefix(namedMax).map { index in
             worker(index)?.missingDescription ?? "worker \(index) has not said HELLO"
         }
-        if unready.count > names.count { names.append("\(unready.count - names.count) more") }
+        if absent.count > names.count { names.append("\(absent.count - names.count) more") }
         return names
     }
 
@@ -261,13 +265,34 @@ struct Membership {
         noteStage(peer)
     }
 
-    /// Every worker has to say READY again: the view they were ready for is gone.
+    /// Every worker has to say READY again: the view they were ready for is gone. Who was ready for
+    /// it is waited for.
     ///
     /// - Parameter view: the number of the retired one.
     mutating func forgetReadiness(of view: UInt32) {
+        if !isFirst { awaited = WorkerSet(worldSize: placesMax) }
         for peer in workers {
+            if !isFirst && peer.isUsable { awaited.insert(peer.worker) }
             update(peer.identity) { ($0.stage, $0.mustKnow) = (.configured, view) }
         }
+        awaitedMissing = awaited
+    }
+
+    /// All have served: from now on the group is who is here.
+    mutating func onServing() { isFirst = false }
+
+    /// Who is not here by now is not waited for: they have served without them before.
+    mutating func takeThoseWhoAreHere() {
+        guard isFirst else { return }
+        isFirst = false
+        awaited = WorkerSet(worldSize: placesMax)
+        awaitedMissing = awaited
+        for peer in workers { expect(peer.worker) }
+    }
+
+    private mutating func expect(_ worker: UInt32) {
+        awaited.insert(worker)
+        if self.worker(worker)?.isUsable != true { awaitedMissing.insert(worker) }
     }
 
     /// Takes out the peers whose lease has run out. To be called several times a lease: after half
@@ -301,9 +326,16 @@ struct Membership {
             if slotOfDevice[device] == slot { slotOfDevice[device] = nil }
             workerSlots[Int(peer.worker)] = nil
             vacant.insert(peer.worker)
-            unready.insert(peer.worker)
+            present.remove(peer.worker)
             ready.remove(peer.worker)
             joined.remove(peer.worker)
+            ranks.onGone(peer.worker)
+            if !isFirst { awaited.remove(peer.worker) }
+            if awaited.contains(peer.worker) {
+                awaitedMissing.insert(peer.worker)
+            } else {
+                awaitedMissing.remove(peer.worker)
+            }
         }
         return peer
     }
@@ -321,25 +353,31 @@ struct Membership {
             slotOfDevice[Device(node: peer.node, device: peer.device)] = slot
             workerSlots[Int(peer.worker)] = slot
             vacant.remove(peer.worker)
+            present.insert(peer.worker)
             noteStage(peer)
         }
     }
 
     private mutating func noteStage(_ peer: Peer) {
         guard peer.role == .worker else { return }
+        let worker = peer.worker
+        ranks.onWorker(worker, isUsable: peer.isUsable, isDraining: peer.isDraining)
+        // Who drains is not waited for.
+        if peer.isUsable || peer.isDraining {
+            awaitedMissing.remove(worker)
+        } else if awaited.contains(worker) {
+            awaitedMissing.insert(worker)
+        }
         switch peer.stage {
         case .configured:
-            unready.insert(peer.worker)
-            ready.remove(peer.worker)
-            joined.remove(peer.worker)
+            ready.remove(worker)
+            joined.remove(worker)
         case .ready:
-            unready.remove(peer.worker)
-            ready.insert(peer.worker)
-            joined.remove(peer.worker)
+            ready.insert(worker)
+            joined.remove(worker)
         case .joined:
-            unready.remove(peer.worker)
-            ready.insert(peer.worker)
-            joined.insert(peer.worker)
+            ready.insert(worker)
+            joined.insert(worker)
         }
     }
 }

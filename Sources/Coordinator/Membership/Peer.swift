@@ -33,8 +33,17 @@ struct Peer: Equatable {
     var lastHeard: Instant
     /// The last heartbeat's, for messages that name who is missing and why.
     var reported: Heartbeat?
+    /// What a worker has, or is about to have, experts for.
+    var position: GroupPosition?
+    /// It takes no new sequences, and should be in no further view.
+    var isDraining = false
+    /// Why it goes, once it has nothing left to do but for others.
+    var departure: String?
     /// The operator who asked that it drain.
     var drainAskedBy: Incarnation?
+
+    /// Whether it could be in the next view.
+    var isUsable: Bool { ready != nil && !isDraining }
 
     var ready: Ready? {
         switch stage {

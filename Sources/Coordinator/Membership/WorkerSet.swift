@@ -4,6 +4,11 @@ struct WorkerSet: Equatable {
     private var words: [UInt64]
     private(set) var count = 0
 
+    init(worldSize: UInt32, _ workers: some Sequence<UInt32>) {
+        self.init(worldSize: worldSize)
+        for worker in workers { insert(worker) }
+    }
+
     /// - Parameter isFull: whether all of `0 ..< worldSize` are in it.
     init(worldSize: UInt32, isFull: Bool = false) {
         words = Array(repeating: 0, count: (Int(worldSize) + 63) / 64)
@@ -12,6 +17,12 @@ struct WorkerSet: Equatable {
 
     var isEmpty: Bool { count == 0 }
     var first: UInt32? { first(1).first }
+    var last: UInt32? {
+        for (place, word) in words.enumerated().reversed() where word != 0 {
+            return UInt32(place * 64 + 63 - word.leadingZeroBitCount)
+        }
+        return nil
+    }
     /// In order.
     var members: [UInt32] { first(count) }
 

@@ -2,14 +2,14 @@ import Protocol
 
 extension StatusReport {
     /// What is known of everybody, cut to what a message may hold.
-    init(membership: Membership, view: View, at now: Instant) {
+    init(membership: Membership, view: View, ranksMin: UInt32, at now: Instant) {
         self.init()
-        worldSize = membership.worldSize
+        worldSize = membership.extent
         tensorParallelSize = membership.tensorParallelSize
         lease = membership.lease
         self.view = view.number
         viewState = view.state
-        let missing = view.state == .retired ? membership.missing() : []
+        let missing = view.state == .retired ? membership.missing(ranksMin: ranksMin) : []
         missingCount = UInt32(missing.count)
         self.missing = missing.prefix(CodecLimits.statusMissingMax).map { Self.cut($0) }
         configuration = membership.configuration.map {

@@ -14,13 +14,14 @@ extension CoordinatorCore {
             return onDrainRequest(dpRank, by: message.incarnation, identity)
         case .hello, .config, .refuse, .ready, .view, .viewJoined, .heartbeat, .heartbeatAck,
             .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave, .statusReport,
-            .drainReport, .drain:
+            .drainReport, .drain, .prepare, .prepared, .askToLeave:
             return [.warn("an operator sent a message that is not an operator's")]
         }
     }
 
     private func status(at now: Instant) -> StatusReport {
-        var report = StatusReport(membership: membership, view: view, at: now)
+        var report = StatusReport(
+            membership: membership, view: view, ranksMin: settings.ranksMin, at: now)
         report.uptime = now - started
         report.viewAge = now - viewChanged
         report.viewReason = StatusReport.cut(lastEnd, toBytes: StatusReport.valueBytesMax)
@@ -37,7 +38,7 @@ extension CoordinatorCore {
             let report = DrainReport(dpRank: dpRank, isAccepted: false, text: text)
             return [.send(identity, .drainReport(report))]
         }
-        let ranks = membership.worldSize / membership.tensorParallelSize
+        let ranks = membership.extent / membership.tensorParallelSize
         guard dpRank < ranks else {
             let known = ranks == 1 ? "only DP rank 0" : "DP ranks 0 to \(ranks - 1)"
             return refuse("there is no DP rank \(dpRank): the deployment has \(known)")

@@ -7,8 +7,12 @@ import Protocol
 /// never in the path of a token. ``CoordinatorService`` carries out the actions.
 struct CoordinatorCore {
     struct Settings {
+        /// Workers that the deployment begins with.
         let worldSize: UInt32
         let tensorParallelSize: UInt32
+        /// With fewer nothing is served; more are not taken.
+        let ranksMin: UInt32
+        let ranksMax: UInt32
         let configuration: [ConfigurationEntry]
         let lease: Interval
         /// For all workers to appear, load and say READY; and again after a view is retired.
@@ -32,23 +36,27 @@ struct CoordinatorCore {
     /// Workers that a status names; the others are counted.
     static let namedMax = 8
 
-    private let settings: Settings
+    let settings: Settings
     var membership: Membership
-    private var loads = LoadTable()
-    private(set) var view: View {
+    var loads = LoadTable()
+    var view: View {
         didSet { if view.state == .retired { lastEnd = view.reason } }
     }
-    private var wake: WakeStateMachine?
+    var wake: WakeStateMachine?
+    /// The view that should be next.
+    var plan: ViewPlan?
     /// By when the stage that the group is in must be over; nil while a view is active.
-    private(set) var deadline: Instant?
+    var deadline: Instant?
     private var lastStatus = ""
     let started: Instant
     /// When the view got its number or its state.
-    private(set) var viewChanged: Instant
+    var viewChanged: Instant
     /// Why the last view ended.
     private(set) var lastEnd = ""
     var allowance = OperatorAllowance()
-    private var backoff = FormationBackoff()
+    var backoff = FormationBackoff()
+    /// A worker has come that was in a view before this coordinator was there.
+    private var followsAnother = false
 
     init(_ settings: Settings, at now: Instant) {
         self.settings = settings
@@ -56,6 +64,7 @@ struct CoordinatorCore {
         viewChanged = now
         membership = Membership(
             worldSize: settings.worldSize,
+            placesMax: settings.ranksMax * settings.tensorParallelSize,
             tensorParallelSize: settings.tensorParallelSize,
             configuration: settings.configuration,
             lease: settings.lease)
@@ -111,7 +120,7 @@ struct CoordinatorCore {
             return onViewJoined(number, peer, at: now)
         case .heartbeat(let heartbeat):
             return onHeartbeat(
-                heartbeat, peer, sequence: message.sequence, knows: message.view)
+                heartbeat, peer, sequence: message.sequence, knows: message.view, at: now)
         case .wakeRequest(let number, let fromTick):
             let action = wake?.onRequest(view: number, fromTick: fromTick, at: now) ?? .none
             return perform(action, at: now)
@@ -126,7 +135,12 @@ struct CoordinatorCore {
                 "worker \(peer.worker) cannot go on\(about) in tick \(tick): \(reason)", at: now)
         case .leave(let reason):
             return onLeave(peer, reason, at: now)
-        case .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate, .statusRequest,
+        case .askToLeave(let reason):
+            return onAskToLeave(peer, reason, at: now)
+        case .prepared(let position, let failure):
+            return onPrepared(peer, position, failure: failure, at: now)
+        case .prepare, .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate,
+            .statusRequest,
             .statusReport, .drainRequest, .drainReport, .drain:
             return [.warn("\(peer.description) sent a message that no peer sends")]
         }
@@ -134,9 +148,10 @@ struct CoordinatorCore {
 
     private static func isOfWorkers(_ body: ControlBody) -> Bool {
         switch body {
-        case .ready, .viewJoined, .wakeRequest, .wakeAck, .peerSilent: true
+        case .ready, .viewJoined, .wakeRequest, .wakeAck, .peerSilent, .prepared, .askToLeave:
+            true
         case .hello, .config, .refuse, .view, .heartbeat, .heartbeatAck, .wake, .loadUpdate,
-            .leave, .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
+            .leave, .prepare, .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
             false
         }
     }
@@ -153,7 +168,8 @@ struct CoordinatorCore {
         if let ranks = loads.takeChanges() {
             actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
         }
-        if view.state == .retired { actions += form(after: nil, at: now) }
+        if followsAnother && now - started > settings.lease { membership.takeThoseWhoAreHere() }
+        actions += review(at: now) + repeatPreparations(at: now)
         if let deadline, now >= deadline { actions += onDeadline() }
         return actions + statusIfChanged()
     }
@@ -179,14 +195,18 @@ struct CoordinatorCore {
                 tpRank: peer.worker % tensorParallelSize,
                 entries: settings.configuration,
                 lease: settings.lease,
-                readyDeadline: deadline.map { $0 - now } ?? settings.readyTimeout)
+                readyDeadline: deadline.map { $0 - now } ?? settings.readyTimeout,
+                position: peer.role == .worker
+                    ? membership.expectedPosition(of: peer.worker)
+                    : GroupPosition(rank: 0, worldSize: settings.worldSize))
+            if peer.role == .worker && hello.worker != nil { followsAnother = true }
             actions.append(.log("\(peer.description) said HELLO"))
             // First of all, so that a peer knows who it is before it hears of a view.
             actions.append(.send(identity, .config(configuration)))
             if let replaced {
                 let isOther = replaced.identity != identity
                 // The same process in a view that still stands has lost its part of it.
-                if isOther || view.state != .retired {
+                if isOther || (view.state != .retired && isMember(replaced)) {
                     let what = isOther ? "was replaced" : "said HELLO again"
                     actions += onLost(replaced, "\(replaced.description) \(what)", at: now)
                 }
@@ -206,55 +226,17 @@ struct CoordinatorCore {
         // Said twice, because the first one might have been lost. The endpoint of another view has
         // another address.
         if peer.ready == ready { return [] }
-        membership.update(peer.identity) { $0.stage = .ready(ready) }
-        guard view.state == .retired else {
+        membership.update(peer.identity) {
+            $0.stage = .ready(ready)
+            $0.position = ready.position
+        }
+        // Even while others are loading: of two models the later READY is refused.
+        if let refused = refuseOtherModel(of: peer) { return refused }
+        guard view.state == .retired || !isMember(peer) else {
             // It left the view behind by itself: the others must too.
             return retire("worker \(peer.worker) said READY again", at: now)
         }
-        return form(after: peer, at: now)
-    }
-
-    /// Makes the next view when everybody is ready.
-    ///
-    /// - Parameter newest: whose READY it was, if it was one; refused when it has another model.
-    private mutating func form(after newest: Peer?, at now: Instant) -> [Action] {
-        // Even while others are loading: of two models the later READY is refused.
-        if let newest = newest.flatMap({ membership.peer($0.identity) }),
-            let other = membership.readyWorker(but: newest.worker),
-            let refusal = Rendezvous.refusal(of: newest, beside: other)
-        {
-            _ = membership.remove(newest.identity)
-            return [.warn(refusal.text), .send(newest.identity, .refuse(refusal))]
-        }
-        guard membership.isReady, backoff.allowsForming(at: now) else { return statusIfChanged() }
-        backoff.onFormed(at: now)
-        let members = Rendezvous.members(
-            of: membership.workers, tensorParallelSize: settings.tensorParallelSize)
-        view = View(
-            number: view.number + 1, state: .forming, members: members,
-            configurationDigest: view.configurationDigest, reason: "")
-        viewChanged = now
-        deadline = deadline ?? now + settings.readyTimeout
-        return [.log("view \(view.number) forms with \(members.count) workers")]
-            + publish(toGateways: false) + statusIfChanged()
-    }
-
-    private mutating func onViewJoined(
-        _ number: UInt32, _ peer: Peer, at now: Instant
-    ) -> [Action] {
-        guard number == view.number, view.state == .forming, let ready = peer.ready else {
-            return []
-        }
-        membership.update(peer.identity) { $0.stage = .joined(ready, view: number) }
-        guard membership.isJoined else { return [] }
-        view = View(
-            number: number, state: .active, members: view.members,
-            configurationDigest: view.configurationDigest, reason: "")
-        viewChanged = now
-        wake = WakeStateMachine(view: number, worldSize: settings.worldSize)
-        deadline = nil
-        return [.log("view \(number) is active"), .serving] + publish(toGateways: true)
-            + statusIfChanged()
+        return review(at: now) + statusIfChanged()
     }
 
     private mutating func onDeadlineText() -> String {
@@ -265,7 +247,7 @@ struct CoordinatorCore {
             }
             return "not connected to the others: \(late.map(\.description).joined(separator: "; "))"
         }
-        let missing = membership.missing()
+        let missing = membership.missing(ranksMin: settings.ranksMin)
         return missing.isEmpty ? "no view became active" : missing.joined(separator: "; ")
     }
 
@@ -281,9 +263,12 @@ struct CoordinatorCore {
     // MARK: Members come and go
 
     private mutating func onHeartbeat(
-        _ heartbeat: Heartbeat, _ peer: Peer, sequence: UInt64, knows known: UInt32
+        _ heartbeat: Heartbeat, _ peer: Peer, sequence: UInt64, knows known: UInt32, at now: Instant
     ) -> [Action] {
-        membership.update(peer.identity) { $0.reported = heartbeat }
+        membership.update(peer.identity) {
+            $0.reported = heartbeat
+            $0.isDraining = $0.isDraining || heartbeat.stage == .draining
+        }
         // A rank's load is its leader's: the other workers do not schedule.
         let (rank, tpRank) = peer.worker.quotientAndRemainder(
             dividingBy: settings.tensorParallelSize)
@@ -293,6 +278,7 @@ struct CoordinatorCore {
         }
         return [.send(peer.identity, .heartbeatAck(sequence: sequence))]
             + repair(peer, heartbeat.stage, knows: known) + repeatedDrain(peer, heartbeat)
+            + (heartbeat.stage == .draining ? review(at: now) : [])
     }
 
     /// A connection that broke may have swallowed a message, of a peer or to it. The heartbeat says
@@ -304,8 +290,8 @@ struct CoordinatorCore {
         }
         let isBehind =
             switch (view.state, stage) {
-            case (.active, .connecting), (.active, .standby): true
-            case (.forming, .standby): true
+            case (.active, .connecting), (.active, .standby): isMember(peer)
+            case (.forming, .standby): isMember(peer)
             case (.forming, .connecting): peer.stage == peer.ready.map { .ready($0) }
             case (.retired, .standby): peer.ready == nil && view.number > 0
             default: false
@@ -314,46 +300,21 @@ struct CoordinatorCore {
         return [.send(peer.identity, .view(view))]
     }
 
-    private mutating func onLeave(_ peer: Peer, _ reason: String, at now: Instant) -> [Action] {
-        _ = membership.remove(peer.identity)
-        return onLost(peer, "\(peer.description) left: \(reason)", at: now)
-    }
-
-    private mutating func onLost(_ peer: Peer, _ text: String, at now: Instant) -> [Action] {
-        guard peer.role == .worker else { return [.log(text)] }
-        if view.state == .retired { return [.warn(text)] + republishWaiting() }
-        return retire(text, at: now)
-    }
-
-    /// Ends the current view: everybody who is left says READY again.
-    private mutating func retire(_ reason: String, at now: Instant) -> [Action] {
-        membership.forgetReadiness(of: view.number + 1)
-        backoff.onEnded(at: now)
-        wake = nil
-        loads.removeAll()
-        // A view that never was active does not begin the time anew.
-        if view.state == .active { deadline = now + settings.readyTimeout }
-        viewChanged = now
-        view = View(
-            number: view.number + 1, state: .retired, members: [],
-            configurationDigest: view.configurationDigest, reason: reason)
-        return [.warn("view \(view.number - 1) ends: \(reason)")] + publish(toGateways: true)
-            + statusIfChanged()
-    }
-
     // MARK: Publishing
 
     /// The view as gateways see it: while there is none, the reason says who is missing.
     private func describedView() -> View {
         guard view.state != .active else { return view.withoutCollectives }
-        let missing = membership.missing(namedMax: Self.namedMax).joined(separator: "; ")
+        let missing = membership.missing(
+            ranksMin: settings.ranksMin, namedMax: Self.namedMax
+        ).joined(separator: "; ")
         return View(
             number: view.number, state: .retired, members: [],
             configurationDigest: view.configurationDigest,
             reason: missing.isEmpty ? "the workers are connecting" : "waiting for: \(missing)")
     }
 
-    private mutating func publish(toGateways: Bool) -> [Action] {
+    mutating func publish(toGateways: Bool) -> [Action] {
         var actions: [Action] = membership.workers.map { .send($0.identity, .view(view)) }
         if toGateways {
             actions += membership.gateways.map { .send($0.identity, .view(describedView())) }
@@ -361,7 +322,7 @@ struct CoordinatorCore {
         return actions
     }
 
-    private mutating func republishWaiting() -> [Action] {
+    mutating func republishWaiting() -> [Action] {
         membership.gateways.map { .send($0.identity, .view(describedView())) }
     }
 
@@ -382,16 +343,20 @@ struct CoordinatorCore {
         }
     }
 
-    private mutating func statusIfChanged() -> [Action] {
+    mutating func statusIfChanged() -> [Action] {
         let status: String
         switch view.state {
         case .active:
-            status = "view \(view.number) is active with \(view.members.count) workers"
+            status = "view \(view.number) is active with \(view.members.count) workers\(lacking)"
         case .forming:
             status = "view \(view.number): \(view.members.count) workers are connecting"
         case .retired:
-            let missing = membership.missing(namedMax: Self.namedMax).joined(separator: "; ")
-            status = "waiting for: \(missing)"
+            let missing = membership.missing(
+                ranksMin: settings.ranksMin, namedMax: Self.namedMax
+            ).joined(separator: "; ")
+            status =
+                missing.isEmpty
+                ? "the workers of the next view load experts" : "waiting for: \(missing)"
         }
         guard status != lastStatus else { return [] }
         lastStatus = status

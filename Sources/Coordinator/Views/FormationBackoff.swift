@@ -17,6 +17,13 @@ struct FormationBackoff: Equatable {
 
     mutating func onFormed(at now: Instant) { formed = now }
 
+    /// It made room for a better one.
+    mutating func onPlannedEnd() {
+        formed = nil
+        shortLives = 0
+        notBefore = nil
+    }
+
     mutating func onEnded(at now: Instant) {
         guard let formed else { return }
         self.formed = nil

@@ -18,13 +18,14 @@ struct WakeStateMachine {
     }
 
     private let view: UInt32
-    private let worldSize: UInt32
+    private let everybody: WorkerSet
     private var lastWoken: UInt64?
     private var pending: Pending?
 
-    init(view: UInt32, worldSize: UInt32) {
+    /// - Parameter workers: the view's members.
+    init(view: UInt32, workers: WorkerSet) {
         self.view = view
-        self.worldSize = worldSize
+        everybody = workers
     }
 
     enum WakeAction: Equatable {
@@ -37,7 +38,6 @@ struct WakeStateMachine {
     mutating func onRequest(view: UInt32, fromTick: UInt64, at now: Instant) -> WakeAction {
         guard view == self.view, lastWoken.map({ fromTick > $0 }) ?? true else { return .none }
         lastWoken = fromTick
-        let everybody = WorkerSet(worldSize: worldSize, isFull: true)
         pending = Pending(fromTick: fromTick, began: now, sent: now, workers: everybody)
         return .send(fromTick: fromTick, workers: everybody.members)
     }

@@ -26,6 +26,14 @@ public protocol Backend: AnyObject {
     func loadVector(_ values: [Float]) throws(BackendError) -> VectorHandle
     /// The experts of one layer that this worker owns, in order; all have the same shape.
     func loadExperts(_ experts: [MLPWeights]) throws(BackendError) -> ExpertsHandle
+    /// A backend that loads experts for this one into memory of its own, and computes nothing. It
+    /// may be used on another thread while this one computes.
+    ///
+    /// - Parameter isUrgent: whether it may take all processors that this one has.
+    func makeExpertLoader(isUrgent: Bool) throws(BackendError) -> any Backend
+    /// From now on handles of experts are those that `loader` gave, which has loaded all; what was
+    /// taken over before is freed.
+    func adoptExperts(of loader: any Backend)
     func makeMatrix(rows: Int, columns: Int) throws(BackendError) -> DeviceMatrix
     /// All linears and key-value projections are loaded inside parts, in an order that the model's
     /// configuration alone decides; a backend may share a part with other workers.

@@ -134,6 +134,13 @@ public struct BlockPool: Sendable {
         for block in table.blocks where index.contains(block: block) { index.remove(block: block) }
     }
 
+    /// Makes all blocks unknown.
+    public mutating func forgetAll() {
+        for block in 0..<Int32(blockCount) where index.contains(block: block) {
+            index.remove(block: block)
+        }
+    }
+
     // MARK: Checks
 
     /// What an owned block was cached as; to compare with what its owners mean.

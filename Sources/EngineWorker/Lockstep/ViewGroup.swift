@@ -4,6 +4,8 @@ import Protocol
 final class ViewGroup {
     let view: UInt32
     let collectives: any Collectives
+    /// In rank order; empty in a group that nobody coordinates.
+    private let members: [Member]
     private let send: UnsafeMutableRawBufferPointer
     private let receive: UnsafeMutableRawBufferPointer
     /// Of the last exchange.
@@ -15,9 +17,10 @@ final class ViewGroup {
     /// From the beginning of the last exchange until the slowest peer's entry was here.
     private(set) var waited = Interval.zero
 
-    init(view: UInt32, collectives: any Collectives) {
+    init(view: UInt32, collectives: any Collectives, members: [Member] = []) {
         self.view = view
         self.collectives = collectives
+        self.members = members
         entries = Array(repeating: nil, count: collectives.worldSize)
         outgoing = PeerBuffers(peerCount: collectives.worldSize)
         incoming = PeerBuffers(peerCount: collectives.worldSize)
@@ -29,6 +32,16 @@ final class ViewGroup {
     deinit {
         send.deallocate()
         receive.deallocate()
+    }
+
+    /// What the coordinator calls these workers.
+    func places(of ranks: [Int]) -> [UInt32] {
+        ranks.map { members.indices.contains($0) ? members[$0].worker : UInt32($0) }
+    }
+
+    /// Which processes these workers are.
+    func incarnations(of ranks: Range<Int>) -> [Incarnation] {
+        ranks.compactMap { members.indices.contains($0) ? members[$0].incarnation : nil }
     }
 
     /// Everybody's entry, in rank order; nil for what is no entry.

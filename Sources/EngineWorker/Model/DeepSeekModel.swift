@@ -11,8 +11,8 @@ public import Protocol
 public final class DeepSeekModel {
     public let config: ModelConfig
     public let limits: BackendLimits
-    public let layout: ParallelLayout
-    public let division: ExpertDivision
+    public var layout: ParallelLayout { share.layout }
+    public var division: ExpertDivision { share.division }
     /// Equal on all workers that serve the same checkpoint; see ``Checkpoint/digest``.
     public let digest: String
 
@@ -31,6 +31,10 @@ public final class DeepSeekModel {
 
     private let backend: any Backend
     private let weights: ModelWeights
+    private let checkpoint: Checkpoint
+    /// As it was asked for, which a group of one worker does not follow.
+    private let wantedDivision: ExpertDivision
+    private var share: ExpertShare
     private var exchange: any RoutedExperts
     private var tensorGroup: TensorParallelGroup
 
@@ -45,7 +49,7 @@ public final class DeepSeekModel {
     /// `[rows, own part of hidden]`
     private let projected: DeviceMatrix
     /// Of sliced experts: `[rows of all DP ranks, own part of hidden]`
-    private let sums: DeviceMatrix
+    private var sums: DeviceMatrix
     private let choices: RouterChoices
     private var logits: UnsafeMutableBufferPointer<Float> = .init(start: nil, count: 0)
     private var ownLogits: UnsafeMutableBufferPointer<Float> = .init(start: nil, count: 0)
@@ -63,9 +67,13 @@ public final class DeepSeekModel {
         let checkpoint: Checkpoint
         do { checkpoint = try Checkpoint(folder: folder) } catch { throw .checkpoint(error) }
         let config = checkpoint.config
-        let division = layout.worldSize == 1 ? .byExpert : division
-        try Self.check(config, layout, division)
         let ownHeads = layout.ownPart(config.headCount).count
+        do {
+            share = ExpertShare(
+                layout: layout, division: division,
+                loader: try backend.makeExpertLoader(isUrgent: true))
+        } catch { throw .backend(error) }
+        try share.check(config)
         do {
             try backend.prepare(config.sharing(heads: ownHeads), limits: limits)
             let (rows, hidden) = (limits.rowsMax, config.hiddenSize)
@@ -80,19 +88,19 @@ public final class DeepSeekModel {
             let isAlone = layout.tensorParallelSize == 1
             attended = isAlone ? ownAttended : try matrix(config.headCount * config.valueHeadSize)
             projected = isAlone ? delta : try matrix(layout.ownPart(hidden).count)
-            let slice = ParallelLayout.part(hidden, index: layout.worker, of: layout.worldSize)
-            sums =
-                division == .byExpert
-                ? delta : try matrix(slice.count, rows: rows * layout.dataParallelSize)
         } catch { throw .backend(error) }
         var loader = try WeightLoader(
-            checkpoint: checkpoint, backend: backend, layout: layout, division: division,
-            progress: progress)
-        weights = try loader.load()
+            checkpoint: checkpoint, backend: share.loader, layout: layout,
+            division: share.division, progress: progress)
+        try share.load(by: &loader)
+        loader.backend = backend
+        weights = try loader.loadCommon()
+        backend.adoptExperts(of: share.loader)
+        do { sums = try Self.sums(share, config, limits) ?? delta } catch { throw .backend(error) }
+        self.checkpoint = checkpoint
+        wantedDivision = division
         self.config = config
         self.limits = limits
-        self.layout = layout
-        self.division = division
         self.backend = backend
         digest = checkpoint.digest
         let chosen = limits.rowsMax * config.expertsPerToken
@@ -101,43 +109,26 @@ public final class DeepSeekModel {
             logits: .allocate(capacity: limits.rowsMax * config.expertCount))
         tensorGroup = TensorParallelGroup(
             layout: layout, collectives: collectives, backend: backend)
-        exchange = Self.exchange(layout, division, collectives, config, sums, clock, expertTimer)
+        exchange = Self.exchange(share, collectives, config, sums, clock, expertTimer)
     }
 
     private static func exchange(
-        _ layout: ParallelLayout, _ division: ExpertDivision, _ collectives: any Collectives,
-        _ config: ModelConfig, _ sums: DeviceMatrix, _ clock: StageClock, _ timer: ExpertTimer
+        _ share: ExpertShare, _ collectives: any Collectives, _ config: ModelConfig,
+        _ sums: DeviceMatrix, _ clock: StageClock, _ timer: ExpertTimer
     ) -> any RoutedExperts {
-        switch division {
+        let layout = share.layout
+        switch share.division {
         case .byExpert:
-            ExpertExchange(
+            return ExpertExchange(
                 placement: ExpertPlacement(
                     expertCount: config.expertCount, rank: layout.worker,
                     worldSize: layout.worldSize),
                 collectives: collectives, hidden: config.hiddenSize,
                 chosen: config.expertsPerToken, clock: clock, timer: timer)
         case .bySlice:
-            ExpertSliceExchange(
+            return ExpertSliceExchange(
                 layout: layout, collectives: collectives, config: config, sums: sums,
                 clock: clock, timer: timer)
-        }
-    }
-
-    /// Everything that is divided has a part for every worker.
-    private static func check(
-        _ config: ModelConfig, _ layout: ParallelLayout, _ division: ExpertDivision
-    ) throws(ModelLoadError) {
-        guard config.headCount >= layout.tensorParallelSize else {
-            throw .layout(
-                "\(config.headCount) attention heads cannot be divided among the "
-                    + "\(layout.tensorParallelSize) workers of a DP rank: lower "
-                    + "--tensor-parallel-size")
-        }
-        let smallest = min(config.expertInnerSize, config.hiddenSize)
-        guard division == .byExpert || smallest >= layout.worldSize else {
-            throw .layout(
-                "experts with \(smallest) inner activations cannot be sliced for "
-                    + "\(layout.worldSize) workers: use --enable-expert-parallel")
         }
     }
 
@@ -149,11 +140,55 @@ public final class DeepSeekModel {
         ownLogits.deallocate()
     }
 
-    /// A new view brings a new group; this worker's place in it must be the same.
+    /// Of sliced experts; nil where they are whole.
+    private static func sums(
+        _ share: ExpertShare, _ config: ModelConfig, _ limits: BackendLimits
+    ) throws(BackendError) -> DeviceMatrix? {
+        guard share.division == .bySlice else { return nil }
+        let layout = share.layout
+        let slice = ParallelLayout.part(
+            config.hiddenSize, index: layout.worker, of: layout.worldSize)
+        return try share.loader.makeMatrix(
+            rows: limits.rowsMax * layout.dataParallelSize, columns: slice.count)
+    }
+
+    /// A new view brings a new group; this worker's place in it must be that of ``layout``.
     public func setCollectives(_ collectives: any Collectives) {
         tensorGroup = TensorParallelGroup(
             layout: layout, collectives: collectives, backend: backend)
-        exchange = Self.exchange(layout, division, collectives, config, sums, clock, expertTimer)
+        exchange = Self.exchange(share, collectives, config, sums, clock, expertTimer)
+    }
+
+    /// What ``adopt(_:)`` needs for another place in another group, not yet loaded.
+    func makeShare(for layout: ParallelLayout) throws(ModelLoadError) -> ExpertShare {
+        do {
+            return ExpertShare(
+                layout: layout, division: wantedDivision,
+                loader: try backend.makeExpertLoader(isUrgent: false))
+        } catch { throw .backend(error) }
+    }
+
+    /// A function that loads a share, on any thread.
+    var shareLoader: @Sendable (ExpertShare) throws(ModelLoadError) -> Void {
+        let folder = checkpoint.folder
+        return { share throws(ModelLoadError) in
+            let checkpoint: Checkpoint
+            do throws(CheckpointError) {
+                checkpoint = try Checkpoint(folder: folder)
+            } catch {
+                throw .checkpoint(error)
+            }
+            try share.load(checkpoint)
+        }
+    }
+
+    /// Takes another place, with its experts; what it had is freed. ``setCollectives(_:)`` must
+    /// follow before the next step.
+    func adopt(_ share: ExpertShare) throws(ModelLoadError) {
+        precondition(share.layout.tpRank == layout.tpRank, "TP rank \(share.layout.tpRank)")
+        do { sums = try Self.sums(share, config, limits) ?? delta } catch { throw .backend(error) }
+        backend.adoptExperts(of: share.loader)
+        self.share = share
     }
 
     /// The next step gathers all rows at all workers: few enough, and every DP rank's number known.
@@ -259,7 +294,7 @@ public final class DeepSeekModel {
         clock.lap(.router)
         try exchange.run(
             backend.hostRows(of: input, rows: count), rowCount: count, choices: choices,
-            experts: moe.experts, backend: backend, at: moment,
+            experts: share.tables[moe.expertTable], backend: backend, at: moment,
             into: moe.shared == nil ? output : routed)
         guard count > 0, let shared = moe.shared else { return }
         backend.mlp(input, shared, rows: count, into: output)

@@ -14,8 +14,8 @@ struct ModelWeights {
 
     struct MoE {
         let router: RouterWeights
-        /// Those of this worker only.
-        let experts: ExpertsHandle
+        /// Which of the tables of the worker's ``ExpertShare`` is this layer's.
+        let expertTable: Int
         let shared: MLPWeights?
     }
 

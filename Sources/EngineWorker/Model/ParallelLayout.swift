@@ -1,3 +1,5 @@
+internal import Protocol
+
 /// Where a worker stands in the group: DP ranks of TP workers each,
 /// `worker = dpRank * tp + tpRank`. The *leader* of a DP rank is its first worker: it schedules,
 /// samples and talks to gateways. Pure.
@@ -12,6 +14,19 @@ public struct ParallelLayout: Hashable, Sendable {
         self.tensorParallelSize = tensorParallelSize
         self.worker = worker
         precondition((0..<worldSize).contains(worker), "worker \(worker) of \(worldSize)")
+    }
+
+    /// Nil where that many workers are no DP ranks of TP workers each.
+    init?(_ position: GroupPosition, tensorParallelSize: Int) {
+        let (rank, worldSize) = (Int(position.rank), Int(position.worldSize))
+        guard rank < worldSize, worldSize % tensorParallelSize == 0 else { return nil }
+        self.init(
+            dataParallelSize: worldSize / tensorParallelSize,
+            tensorParallelSize: tensorParallelSize, worker: rank)
+    }
+
+    var position: GroupPosition {
+        GroupPosition(rank: UInt32(worker), worldSize: UInt32(worldSize))
     }
 
     public var worldSize: Int { dataParallelSize * tensorParallelSize }

@@ -8,7 +8,8 @@ struct WeightLoader {
 
     let checkpoint: Checkpoint
     let quantization: QuantizationMap
-    let backend: any Backend
+    /// Experts may lie in another one's memory.
+    var backend: any Backend
     let layout: ParallelLayout
     let division: ExpertDivision
     /// The experts of which this worker has something.
@@ -57,14 +58,10 @@ struct WeightLoader {
         }
     }
 
-    mutating func load() throws(ModelLoadError) -> ModelWeights {
+    /// The experts of this worker, a table a MoE layer.
+    mutating func loadExperts() throws(ModelLoadError) -> [ExpertsHandle] {
         let config = checkpoint.config
         progress(LoadProgress(bytesDone: 0, bytesTotal: bytesTotal))
-        let vocabulary = config.vocabularySize
-        let embedding = try embedding(
-            "model.embed_tokens.weight", shape: [vocabulary, config.hiddenSize])
-        // Experts first: workers that start at once pack theirs side by side, and only then need
-        // the part that one of them packs for all.
         backend.beginWeights(
             division == .byExpert
                 ? .experts(experts, of: checkpoint) : .slices(of: checkpoint, layout))
@@ -73,13 +70,19 @@ struct WeightLoader {
             owned.append(try ownedExperts("model.layers.\(index).mlp"))
         }
         try store { () throws(BackendError) in try backend.endWeights() }
+        return owned
+    }
+
+    /// Everything else. Behind the experts: workers that start at once pack theirs side by side,
+    /// and only then need the part that one of them packs for all.
+    mutating func loadCommon() throws(ModelLoadError) -> ModelWeights {
+        let config = checkpoint.config
+        let vocabulary = config.vocabularySize
+        let embedding = try embedding(
+            "model.embed_tokens.weight", shape: [vocabulary, config.hiddenSize])
         backend.beginWeights(.common(of: checkpoint, layout))
         var layers: [ModelWeights.Layer] = []
-        for index in 0..<config.layerCount {
-            let experts =
-                index < config.denseLayerCount ? nil : owned[index - config.denseLayerCount]
-            layers.append(try layer(index, experts: experts))
-        }
+        for index in 0..<config.layerCount { layers.append(try layer(index)) }
         let weights = ModelWeights(
             embedding: embedding,
             layers: layers,
@@ -93,18 +96,16 @@ struct WeightLoader {
         return weights
     }
 
-    /// - Parameter experts: nil for a dense layer.
-    private mutating func layer(
-        _ index: Int, experts: ExpertsHandle?
-    ) throws(ModelLoadError) -> ModelWeights.Layer {
+    private mutating func layer(_ index: Int) throws(ModelLoadError) -> ModelWeights.Layer {
         let config = checkpoint.config
         let (prefix, hidden) = ("model.layers.\(index)", config.hiddenSize)
         let epsilon = Float(config.normEpsilon)
         let feedForward: ModelWeights.FeedForward
-        if let experts {
-            feedForward = .experts(try moe("\(prefix).mlp", experts))
-        } else {
+        if index < config.denseLayerCount {
             feedForward = .dense(try mlp("\(prefix).mlp", inner: config.innerSize))
+        } else {
+            let table = index - config.denseLayerCount
+            feedForward = .experts(try moe("\(prefix).mlp", table: table))
         }
         return ModelWeights.Layer(
             inputNorm: try norm("\(prefix).input_layernorm", count: hidden, epsilon: epsilon),
@@ -177,7 +178,7 @@ struct WeightLoader {
     }
 
     private mutating func moe(
-        _ prefix: String, _ experts: ExpertsHandle
+        _ prefix: String, table: Int
     ) throws(ModelLoadError) -> ModelWeights.MoE {
         let config = checkpoint.config
         let router = RouterWeights(
@@ -191,7 +192,7 @@ struct WeightLoader {
             let inner = config.expertInnerSize * config.sharedExpertCount
             shared = try mlp("\(prefix).shared_experts", inner: inner)
         }
-        return ModelWeights.MoE(router: router, experts: experts, shared: shared)
+        return ModelWeights.MoE(router: router, expertTable: table, shared: shared)
     }
 
     private mutating func mlp(

@@ -173,6 +173,13 @@ public struct Scheduler: Sendable {
         return ended
     }
 
+    /// The cache's memory is not what it was: nothing is found in it any more. For a scheduler
+    /// without sequences.
+    public mutating func forgetCached() {
+        precondition(sequences.isEmpty, "sequences have blocks in the cache")
+        pool.forgetAll()
+    }
+
     /// What the sampler needs for one entry; nil where its sequence was cancelled meanwhile.
     public func samplingRequest(of id: SequenceID) -> SamplingRequest? {
         guard let place = sequences.place(of: id), sequences[place].stage == .running else {

@@ -19,13 +19,32 @@ public struct AdmissionControl: Sendable {
 
     public var isDraining = false
     /// Why nothing serves; nil while a view is active.
-    public var notReadyReason: String? = "the coordinator has not answered"
+    public private(set) var notReadyReason: String? = "the coordinator has not answered"
+    /// A view that ends is mostly followed by another at once: for so long calls wait for that one.
+    public static let viewChangeMax = Interval.seconds(5)
+    private var servedUntil: Instant?
 
     private var endedThisSecond = 0
     private var endedPerSecond = 0.0
     private var second: Int64?
 
     public init() {}
+
+    public mutating func onServing() {
+        notReadyReason = nil
+        servedUntil = nil
+    }
+
+    /// Nothing serves, and why not.
+    public mutating func onNotServing(_ reason: String, at now: Instant) {
+        if notReadyReason == nil { servedUntil = now }
+        notReadyReason = reason
+    }
+
+    /// Whether it is likely that calls are served soon, as they were.
+    public func isBetweenViews(at now: Instant) -> Bool {
+        servedUntil.map { now - $0 < Self.viewChangeMax } ?? false
+    }
 
     public mutating func onSequenceEnded(at now: Instant) {
         advance(to: now)
@@ -41,7 +60,7 @@ public struct AdmissionControl: Sendable {
         if isDraining {
             return .refuseNotReady(reason: "the gateway is stopping", retryAfterSeconds: 5)
         }
-        if let notReadyReason {
+        if let notReadyReason, !isBetweenViews(at: now) {
             return .refuseNotReady(reason: notReadyReason, retryAfterSeconds: 5)
         }
         if sequences <= freeCapacity { return .admit }

@@ -34,11 +34,11 @@ public enum ServedRanks: Hashable, Sendable {
         self = hybrid ? .node(node) : rank.map { .one($0) } ?? .all
     }
 
-    /// Why this cannot be in a deployment of so many ranks; nil if it can.
-    public func problem(rankCount: Int) -> String? {
-        guard case .one(let rank) = self, rank >= rankCount else { return nil }
-        return "--data-parallel-rank \(rank) is out of range [0, \(rankCount)): the deployment has "
-            + "--data-parallel-size \(rankCount)"
+    /// Why this cannot be in a deployment of so many ranks at most; nil if it can.
+    public func problem(rankCountMax: Int) -> String? {
+        guard case .one(let rank) = self, rank >= rankCountMax else { return nil }
+        return "--data-parallel-rank \(rank) is out of range [0, \(rankCountMax)): the deployment "
+            + "has that many DP ranks at most (--data-parallel-size-max)"
     }
 
     /// Leaders that this gateway connects to, in the order of their ranks.

@@ -65,6 +65,7 @@ extension AssignedConfiguration {
             message.pointee.lease_milliseconds = UInt32(clamping: lease.milliseconds)
             message.pointee.ready_deadline_milliseconds = UInt32(
                 clamping: readyDeadline.milliseconds)
+            message.pointee.position = position.packed(arena)
         }
     }
 
@@ -76,7 +77,8 @@ extension AssignedConfiguration {
             tpRank: message.tp_rank,
             entries: try list(message.entries, message.n_entries, ConfigurationEntry.init(_:)),
             lease: .milliseconds(Int(message.lease_milliseconds)),
-            readyDeadline: .milliseconds(Int(message.ready_deadline_milliseconds)))
+            readyDeadline: .milliseconds(Int(message.ready_deadline_milliseconds)),
+            position: try GroupPosition(message.position, of: "Config"))
     }
 }
 
@@ -124,6 +126,7 @@ extension Ready {
             message.pointee.model_digest = arena.string(modelDigest)
             message.pointee.block_count = blockCount
             message.pointee.block_size = blockSize
+            message.pointee.position = position.packed(arena)
         }
     }
 
@@ -138,7 +141,8 @@ extension Ready {
             collectivesAddress: bytes(message.collectives_address),
             modelDigest: text(message.model_digest),
             blockCount: message.block_count,
-            blockSize: message.block_size)
+            blockSize: message.block_size,
+            position: try GroupPosition(message.position, of: "Ready"))
     }
 }
 

@@ -59,6 +59,8 @@ extension ControlBody {
         case .heartbeat(let heartbeat):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_HEARTBEAT
             envelope.pointee.heartbeat = heartbeat.packed(arena)
+        case .prepare, .prepared, .askToLeave:
+            packGroup(into: envelope, arena)
         case .viewJoined, .heartbeatAck, .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate,
             .leave:
             packSmall(into: envelope, arena)
@@ -108,8 +110,8 @@ extension ControlBody {
                 phalanx__v1__leave__init(leave)
                 leave.pointee.reason = arena.string(reason)
             }
-        case .hello, .config, .refuse, .ready, .view, .heartbeat, .statusRequest, .statusReport,
-            .drainRequest, .drainReport, .drain:
+        case .hello, .config, .refuse, .ready, .view, .heartbeat, .prepare, .prepared, .askToLeave,
+            .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
             preconditionFailure("\(self) is not a small message")
         }
     }
@@ -140,8 +142,9 @@ extension ControlBody {
                 wake.pointee.from_tick = fromTick
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
-            .peerSilent, .loadUpdate, .leave, .statusRequest, .statusReport, .drainRequest,
-            .drainReport, .drain:
+            .peerSilent, .loadUpdate, .leave, .prepare, .prepared, .askToLeave, .statusRequest,
+            .statusReport,
+            .drainRequest, .drainReport, .drain:
             preconditionFailure("\(self) is not about waking")
         }
     }
@@ -197,7 +200,7 @@ extension ControlBody {
             guard let body = envelope.leave else { throw missing }
             self = .leave(reason: text(body.pointee.reason))
         default:
-            self = try Self.operators(envelope)
+            self = try Self.group(envelope)
         }
     }
 }

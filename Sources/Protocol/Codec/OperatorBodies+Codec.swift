@@ -27,7 +27,8 @@ extension ControlBody {
                 drain.pointee.reason = arena.string(reason)
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
-            .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave:
+            .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave, .prepare, .prepared,
+            .askToLeave:
             preconditionFailure("\(self) is no message of operators")
         }
     }

@@ -61,6 +61,20 @@ public struct Hello: Hashable, Sendable {
     }
 }
 
+/// Which part of what all workers of a view divide is a worker's.
+public struct GroupPosition: Hashable, Sendable, CustomStringConvertible {
+    /// Its place among the view's workers, from 0.
+    public let rank: UInt32
+    public let worldSize: UInt32
+
+    public init(rank: UInt32, worldSize: UInt32) {
+        self.rank = rank
+        self.worldSize = worldSize
+    }
+
+    public var description: String { "\(rank) of \(worldSize)" }
+}
+
 /// The coordinator's answer to a HELLO: who you are and what everybody runs with.
 public struct AssignedConfiguration: Hashable, Sendable {
     public let worker: UInt32
@@ -69,6 +83,8 @@ public struct AssignedConfiguration: Hashable, Sendable {
     public let entries: [ConfigurationEntry]
     public let lease: Interval
     public let readyDeadline: Interval
+    /// What a worker loads experts for; it may be asked for another one later.
+    public let position: GroupPosition
 
     public init(
         worker: UInt32,
@@ -76,7 +92,8 @@ public struct AssignedConfiguration: Hashable, Sendable {
         tpRank: UInt32,
         entries: [ConfigurationEntry],
         lease: Interval,
-        readyDeadline: Interval
+        readyDeadline: Interval,
+        position: GroupPosition
     ) {
         self.worker = worker
         self.dpRank = dpRank
@@ -84,6 +101,7 @@ public struct AssignedConfiguration: Hashable, Sendable {
         self.entries = entries
         self.lease = lease
         self.readyDeadline = readyDeadline
+        self.position = position
     }
 }
 
@@ -121,18 +139,22 @@ public struct Ready: Hashable, Sendable {
     public let modelDigest: String
     public let blockCount: UInt32
     public let blockSize: UInt32
+    /// What it has experts for.
+    public let position: GroupPosition
     public init(
         endpoint: String,
         collectivesAddress: [UInt8],
         modelDigest: String,
         blockCount: UInt32,
-        blockSize: UInt32
+        blockSize: UInt32,
+        position: GroupPosition
     ) {
         self.endpoint = endpoint
         self.collectivesAddress = collectivesAddress
         self.modelDigest = modelDigest
         self.blockCount = blockCount
         self.blockSize = blockSize
+        self.position = position
     }
 }
 
@@ -259,6 +281,12 @@ public enum ControlBody: Hashable, Sendable {
     case peerSilent(view: UInt32, tick: UInt64, workers: [UInt32], reason: String)
     case loadUpdate([RankLoad])
     case leave(reason: String)
+    /// A worker would leave, and computes for the others until they do without it.
+    case askToLeave(reason: String)
+    /// To a worker: have the experts for this position in the next view.
+    case prepare(GroupPosition)
+    /// A worker has them, unless `failure` says why not.
+    case prepared(GroupPosition, failure: String)
     case statusRequest
     case statusReport(StatusReport)
     case drainRequest(dpRank: UInt32)

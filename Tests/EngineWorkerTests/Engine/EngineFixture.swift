@@ -1,6 +1,7 @@
 import DaemonRuntime
 import Foundation
 import Protocol
+import Testing
 
 @testable import EngineWorker
 
@@ -18,14 +19,15 @@ final class EngineFixture {
         rank: Int = 0, worldSize: Int = 1, tensorParallelSize: Int = 1,
         model: String = "tiny-random", length: Int? = 512,
         blockCount: Int? = 64, cacheBytes: Int = 1 << 20, quantization: String? = nil,
-        prefixCaching: Bool = false, weightsCacheFolder: String? = nil
+        prefixCaching: Bool = false, weightsCacheFolder: String? = nil, sliced: Bool = false
     ) -> EngineConfiguration {
         EngineConfiguration(
             modelFolder: Fixtures.model(model),
             layout: ParallelLayout(
                 dataParallelSize: worldSize / tensorParallelSize,
                 tensorParallelSize: tensorParallelSize, worker: rank),
-            division: .byExpert,
+            dpRank: rank / tensorParallelSize,
+            division: sliced ? .bySlice : .byExpert,
             maxSequencesRunning: 8, maxSequencesWaiting: 8, maxBatchedTokens: 64,
             maxModelLength: length, blockSize: 16, blockCountOverride: blockCount,
             cacheBytes: cacheBytes, chunkedPrefill: true, prefixCaching: prefixCaching,
@@ -47,7 +49,7 @@ final class EngineFixture {
     }
 
     func enter(view: UInt32, _ collectives: any Collectives = SingleRankCollectives()) {
-        engine.join(ViewGroup(view: view, collectives: collectives))
+        #expect(engine.join(ViewGroup(view: view, collectives: collectives)))
         engine.activate(view: view)
     }
 

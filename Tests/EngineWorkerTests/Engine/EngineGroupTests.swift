@@ -11,7 +11,7 @@ import Testing
 
     /// What `body` returns for each rank; it runs on the rank's own thread, in view 1.
     private func run<Value: Sendable>(
-        _ worldSize: Int, tensorParallelSize: Int = 1,
+        _ worldSize: Int, tensorParallelSize: Int = 1, sliced: Bool = false,
         _ body: @escaping @Sendable (Int, EngineFixture, InProcessGroup) -> Value
     ) throws -> [Value] {
         let group = InProcessGroup(worldSize: worldSize)
@@ -23,7 +23,7 @@ import Testing
                     let fixture = try EngineFixture(
                         EngineFixture.configuration(
                             rank: rank, worldSize: worldSize,
-                            tensorParallelSize: tensorParallelSize))
+                            tensorParallelSize: tensorParallelSize, sliced: sliced))
                     fixture.enter(
                         view: 1,
                         InProcessCollectives(group: group, rank: rank, worldSize: worldSize))
@@ -114,6 +114,58 @@ import Testing
         #expect(loads[1].map(\.pendingPrefillTokens) == [0])
     }
 
+    /// From a group of three to one of two and back, with the sequences of those who stay.
+    @Test(arguments: [false, true])
+    func sequencesOutliveTheGroupThatTheyBeganIn(sliced: Bool) throws {
+        let expected = try Driver("tiny-random", threads: 1).greedy([Self.prompt], count: 12)[0]
+        let smaller = InProcessGroup(worldSize: 2)
+        let again = InProcessGroup(worldSize: 3)
+        let events = try run(3, sliced: sliced) { rank, fixture, _ in
+            func change(_ view: UInt32, to worldSize: Int, as rank: Int, _ group: InProcessGroup) {
+                do {
+                    let share = try fixture.engine.makeShare(
+                        for: ParallelLayout(dataParallelSize: worldSize, worker: rank))
+                    try fixture.engine.shareLoader(share)
+                    fixture.engine.leaveView()
+                    fixture.engine.prepare(share)
+                } catch {
+                    Issue.record("\(error)")
+                }
+                fixture.enter(
+                    view: view,
+                    InProcessCollectives(group: group, rank: rank, worldSize: worldSize))
+                fixture.engine.wake(view: view, fromTick: 0)
+            }
+            if rank != 1 { fixture.submit(UInt64(rank), Self.prompt) { $0.maxTokens = 12 } }
+            fixture.engine.wake(view: 1, fromTick: 0)
+            for _ in 0..<4 { fixture.engine.step() }
+            if rank != 1 {
+                change(2, to: 2, as: rank / 2, smaller)
+                for _ in 0..<4 { fixture.engine.step() }
+            }
+            change(3, to: 3, as: rank, again)
+            while fixture.engine.isRunning { fixture.engine.step() }
+            return fixture.takeEvents()
+        }
+        #expect(events[0].tokens(of: 0) == expected)
+        #expect(events[2].tokens(of: 2) == expected)
+        #expect(events.flatMap(\.rejections) == [])
+    }
+
+    @Test func aViewForAnotherPlaceIsRefused() throws {
+        let fixture = try EngineFixture()
+        let group = ViewGroup(
+            view: 1,
+            collectives: InProcessCollectives(
+                group: InProcessGroup(worldSize: 2), rank: 1, worldSize: 2))
+        #expect(!fixture.engine.join(group))
+        let broken = fixture.takeEvents().compactMap { event -> String? in
+            guard case .viewBroken(1, _, _, let reason) = event else { return nil }
+            return reason
+        }
+        #expect(broken == ["it has experts for 0 of 1, not for 1 of 2"])
+    }
+
     @Test func aLostPeerBreaksTheViewAndEachSequenceIsGivenBackOnce() throws {
         let events = try run(2) { rank, fixture, group in
             fixture.submit(1, Self.prompt) { $0.maxTokens = 10 }
@@ -128,7 +180,8 @@ import Testing
             fixture.submit(3, Self.prompt)
             fixture.engine.step()
             // The coordinator says so too, and later.
-            fixture.engine.leaveView("retired")
+            fixture.engine.leaveView()
+            fixture.engine.handBack("retired")
             fixture.submit(4, Self.prompt)
             fixture.engine.step()
             return fixture.takeEvents()

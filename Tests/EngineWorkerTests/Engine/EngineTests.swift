@@ -64,7 +64,8 @@ import Testing
 
         fixture.submit(2, prompt, change)
         fixture.step(steps)
-        fixture.engine.leaveView("over")
+        fixture.engine.leaveView()
+        fixture.engine.handBack("over")
         var events = fixture.takeEvents()
         let delivered = events.tokens(of: 2)
         #expect(delivered.count == steps)

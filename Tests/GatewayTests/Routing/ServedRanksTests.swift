@@ -59,9 +59,9 @@ import Testing
     }
 
     @Test func aRankThatTheDeploymentHasNotIsRefused() {
-        #expect(ServedRanks.one(2).problem(rankCount: 3) == nil)
+        #expect(ServedRanks.one(2).problem(rankCountMax: 3) == nil)
         #expect(
-            ServedRanks.one(3).problem(rankCount: 3)?.contains("out of range [0, 3)") == true)
-        #expect(ServedRanks.node("x").problem(rankCount: 1) == nil)
+            ServedRanks.one(3).problem(rankCountMax: 3)?.contains("out of range [0, 3)") == true)
+        #expect(ServedRanks.node("x").problem(rankCountMax: 1) == nil)
     }
 }

@@ -86,6 +86,11 @@ final class RunningCell {
         workers[index] = try Self.worker(index, coordinatorPort, workerOptions)
     }
 
+    /// A worker more, of a device that none had.
+    func addWorker() throws {
+        workers.append(try Self.worker(workers.count, coordinatorPort, workerOptions))
+    }
+
     /// A new coordinator at the address of one that has ended.
     func restartCoordinator() throws {
         coordinator = try RunningDaemon(

@@ -156,19 +156,19 @@ extension CPUBackend {
 
     public func expertMLP(_ experts: ExpertsHandle, _ batch: ExpertBatch) {
         ck_experts_apply(
-            engine, expertTables[experts.index], batch.starts, experts.count, batch.inputs,
+            engine, expertTable(experts), batch.starts, experts.count, batch.inputs,
             batch.outputs)
     }
 
     public func expertGate(_ experts: ExpertsHandle, _ batch: ExpertBatch) {
         ck_experts_gate(
-            engine, expertTables[experts.index], batch.starts, experts.count, batch.inputs,
+            engine, expertTable(experts), batch.starts, experts.count, batch.inputs,
             batch.outputs)
     }
 
     public func expertDown(_ experts: ExpertsHandle, _ batch: ExpertBatch) {
         ck_experts_down(
-            engine, expertTables[experts.index], batch.starts, experts.count, batch.inputs,
+            engine, expertTable(experts), batch.starts, experts.count, batch.inputs,
             batch.outputs)
     }
 

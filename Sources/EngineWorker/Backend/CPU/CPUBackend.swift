@@ -59,13 +59,16 @@ public final class CPUBackend: Backend {
     public let quantizesWeights: Bool
     public let failure: BackendError? = nil
 
-    let engine: OpaquePointer
+    private(set) var engine: OpaquePointer
     var linears: [ck_linear] = []
     var embeddings: [Embedding] = []
     /// `[2 * heads]` each: queries to the latent space, then latents to values.
     var keyValues: [UnsafeMutablePointer<ck_linear>] = []
     var vectors: [UnsafeMutablePointer<Float>] = []
     var expertTables: [UnsafeMutablePointer<ck_mlp>] = []
+    /// Whose experts are computed with; nil: its own.
+    private var expertLoader: CPUBackend?
+    private let weightsCache: PackedWeightsCache?
     let packed: PackedWeights
     var step: CPUStep?
 
@@ -90,6 +93,7 @@ public final class CPUBackend: Backend {
         self.cacheType = cacheType ?? elementType
         self.quantizesWeights = quantizesWeights
         self.engine = engine
+        self.weightsCache = weightsCache
         packed = PackedWeights(cache: weightsCache)
     }
 
@@ -117,6 +121,31 @@ public final class CPUBackend: Backend {
         step = try CPUStep(
             config: config, limits: limits,
             cacheType: Self.stored(cacheType, config))
+    }
+
+    public func makeExpertLoader(isUrgent: Bool) throws(BackendError) -> any Backend {
+        try CPUBackend(
+            kernels: kernels, threads: isUrgent ? threadCount : 1, elementType: elementType,
+            cacheType: cacheType, quantizesWeights: quantizesWeights, weightsCache: weightsCache)
+    }
+
+    public func adoptExperts(of loader: any Backend) {
+        guard let loader = loader as? CPUBackend, loader !== self else {
+            preconditionFailure("experts of another device")
+        }
+        loader.retireThreads()
+        expertLoader = loader
+    }
+
+    /// Nothing is computed here any more.
+    private func retireThreads() {
+        guard threadCount > 1, let single = ck_engine_create(kernels.rawValue, 1) else { return }
+        ck_engine_destroy(engine)
+        engine = single
+    }
+
+    func expertTable(_ experts: ExpertsHandle) -> UnsafeMutablePointer<ck_mlp> {
+        (expertLoader ?? self).expertTables[experts.index]
     }
 
     public func makeMatrix(rows: Int, columns: Int) throws(BackendError) -> DeviceMatrix {

@@ -18,6 +18,10 @@ public final class ControlLink {
         case loads([RankLoad])
         /// An operator wants this process to leave, as SIGTERM does.
         case drain(reason: String)
+        /// Have the experts for this position in the next view.
+        case prepare(GroupPosition)
+        /// The others do without this process: it may end.
+        case released
     }
 
     static let helloEvery = Interval.seconds(1)
@@ -40,11 +44,17 @@ public final class ControlLink {
     /// Nothing has been heard of the coordinator for a lease.
     public private(set) var coordinatorIsSilent = false
     private var hasLeft = false
+    private var isLeaving = false
 
     /// The view that this process is in, stamped on its messages.
     public var view: UInt32 = 0
     /// Makes the heartbeat; called several times a lease.
     public var heartbeat: (() -> Heartbeat)?
+
+    /// A heartbeat out of turn: the stage is another one that others wait for.
+    public func beat() {
+        if isConfigured, !hasLeft, let heartbeat { send(.heartbeat(heartbeat())) }
+    }
 
     /// - Parameters:
     ///   - endpoint: `tcp://address:port` of the coordinator.
@@ -94,6 +104,13 @@ public final class ControlLink {
         guard !hasLeft else { return }
         send(.leave(reason: reason))
         hasLeft = true
+    }
+
+    /// Says that this process is to go, and stays until ``Event/released``, so that the others can
+    /// get ready to do without it. May be repeated.
+    public func askToLeave(_ reason: String) {
+        isLeaving = true
+        send(.askToLeave(reason: reason))
     }
 
     public func close() { socket.detach() }
@@ -170,18 +187,22 @@ public final class ControlLink {
             onEvent(.wake(view: view, fromTick: fromTick))
         case .loadUpdate(let loads):
             onEvent(.loads(loads))
+        case .prepare(let position):
+            onEvent(.prepare(position))
         case .drain(let reason):
             onEvent(.drain(reason: reason))
         case .heartbeatAck:
             break
         case .hello, .ready, .viewJoined, .heartbeat, .wakeRequest, .wakeAck, .peerSilent, .leave,
-            .statusRequest, .statusReport, .drainRequest, .drainReport:
+            .prepared, .askToLeave, .statusRequest, .statusReport, .drainRequest, .drainReport:
             logger.throttledWarning("dropped a message that only peers send")
         }
     }
 
     private func onRefusal(_ refusal: Refusal) {
         switch refusal.reason {
+        case .unknownPeer where isLeaving, .draining where isLeaving:
+            onEvent(.released)
         case .unknownPeer:
             // A HELLO that is on its way is answered after this.
             if isConfigured {

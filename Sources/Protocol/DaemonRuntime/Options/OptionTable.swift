@@ -56,6 +56,12 @@ public enum OptionTable {
             "data-parallel-size", .integer(1...512), .deployment, default: "1",
             help: "DP ranks: independent requests and caches, common experts."),
         .init(
+            "data-parallel-size-min", .integer(1...512), .deployment,
+            help: "DP ranks without which nothing is served; default: half of them."),
+        .init(
+            "data-parallel-size-max", .integer(1...512), .deployment,
+            help: "DP ranks that may be added to; default: 512 workers in all."),
+        .init(
             "tensor-parallel-size", .integer(1...64), .deployment, default: "1",
             help: "Workers a DP rank, on one node: they divide heads and vocabulary."),
         .init(
