@@ -91,7 +91,7 @@ import Testing
         #expect(cell.coordinator.line(containing: "with 2 workers of 4", within: 30) != nil)
         try cell.addWorker()
         try cell.addWorker()
-        #expect(cell.coordinator.line(containing: "is active with 4 workers\"", within: 60) != nil)
+        #expect(cell.coordinator.line(containing: "is active with 4 workers", within: 60) != nil)
         #expect(try self.expected(cell, tokens: 60) == expected)
     }
 }

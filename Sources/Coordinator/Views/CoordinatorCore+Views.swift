@@ -156,7 +156,8 @@ extension CoordinatorCore {
             workers: WorkerSet(
                 worldSize: membership.placesMax, view.members.lazy.map(\.worker)))
         deadline = nil
-        return [.log("view \(number) is active"), .serving] + publish(toGateways: true)
+        let size = "with \(view.members.count) workers\(lacking)"
+        return [.log("view \(number) is active \(size)"), .serving] + publish(toGateways: true)
             + review(at: now) + statusIfChanged()
     }
 

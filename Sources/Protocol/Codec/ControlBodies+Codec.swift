@@ -197,10 +197,10 @@ extension View {
             message.n_members <= CodecLimits.membersMax, "View", "members",
             "\(message.n_members) entries")
         let members = try list(message.members, message.n_members, Member.init(_:))
-        for (index, member) in members.enumerated() {
+        for (first, second) in zip(members, members.dropFirst()) {
             try require(
-                member.worker == UInt32(index), "View", "members",
-                "worker \(member.worker) at place \(index)")
+                first.worker < second.worker, "View", "members",
+                "worker \(second.worker) behind \(first.worker)")
         }
         self.init(
             number: message.number,
