@@ -23,13 +23,13 @@ import Testing
         #expect(!progress.isOver)
     }
 
-    @Test func theEndSaysThatTheViewIsOverForAll() {
+    @Test func theEndSaysWhatComesAfterIt() {
         var progress = progress()
         let lines = progress.onReport(ReportFixture.retired())
         #expect(progress.isOver)
         #expect(lines[0] == "DP rank 1 has left")
         #expect(lines[1].hasPrefix("the view ended: worker 1"))
-        #expect(lines[2].hasPrefix("nothing is served until a worker takes the place"))
+        #expect(lines[2].hasPrefix("the other ranks go on without it"))
     }
 
     @Test func aReplacementThatIsThereAlreadyIsTold() {
@@ -39,6 +39,6 @@ import Testing
         report.peers[1].incarnation = Incarnation(rawValue: 999)
         let lines = progress.onReport(report)
         #expect(progress.isOver)
-        #expect(lines.last == "view 5 is active: another worker has taken the place")
+        #expect(lines.last == "view 5 is active with 2 workers")
     }
 }

@@ -7,6 +7,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
     case status
     case top
     case drain
+    case scale
     case doctor
     case help
 
@@ -19,6 +20,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .status: StatusCommand.synopsis
         case .top: TopCommand.synopsis
         case .drain: DrainCommand.synopsis
+        case .scale: ScaleCommand.synopsis
         case .doctor: DoctorCommand.synopsis
         case .help: HelpCommand.synopsis
         }
@@ -33,6 +35,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .status: StatusCommand.page
         case .top: TopCommand.page
         case .drain: DrainCommand.page
+        case .scale: ScaleCommand.page
         case .doctor: DoctorCommand.page
         case .help: HelpCommand.page
         }
@@ -46,6 +49,7 @@ public enum ControlCommand: String, CaseIterable, Sendable {
         case .status: try StatusCommand.run(arguments, output)
         case .top: try TopCommand.run(arguments, output)
         case .drain: try DrainCommand.run(arguments, output)
+        case .scale: try ScaleCommand.run(arguments, output)
         case .doctor: try DoctorCommand.run(arguments, output)
         case .help: try HelpCommand.run(arguments, output)
         }

@@ -12,8 +12,8 @@ enum DrainCommand {
 
         The coordinator asks the workers of DP rank RANK to drain, as SIGTERM does: they take no new
         sequences, finish those that they have (at most their --shutdown-timeout), and end with exit
-        code 0. THE VIEW THEN ENDS FOR ALL: the other ranks keep their weights and wait, and
-        requests with them, until a worker takes the place.
+        code 0. What they do not finish goes to other ranks, with the tokens that clients have. The
+        other ranks go on without them, unless they are fewer than --data-parallel-size-min.
 
           --timeout SECONDS                 for all of it (default: 60)
         \(ControlArguments.page)
@@ -102,10 +102,9 @@ struct DrainProgress {
 
     private static func afterwards(_ report: StatusReport) -> String {
         if report.viewState == .active {
-            return "view \(report.view) is active: another worker has taken the place"
+            let members = Readable.plural(report.workers.count { $0.isMember }, "worker")
+            return "view \(report.view) is active with \(members)"
         }
-        return
-            "nothing is served until a worker takes the place (start phalanx-engine-worker); the "
-            + "other ranks keep their weights"
+        return "the other ranks go on without it; a worker that is started takes the place"
     }
 }

@@ -88,7 +88,9 @@ public struct VLLMOption: Sendable {
         .init("enable-eplb", flag: true, .refused("experts stay where they are")),
         .init("eplb-config", .refused("experts stay where they are")),
         .init("enable-dbo", flag: true, .refused("computing and exchange do not overlap")),
-        .init("enable-elastic-ep", flag: true, .refused("a view has all configured workers")),
+        .init(
+            "enable-elastic-ep", flag: true,
+            .withoutEffect("the group always follows who is here")),
         .init(
             "enable-fault-tolerance", flag: true,
             .withoutEffect("a lost worker may always come back")),
