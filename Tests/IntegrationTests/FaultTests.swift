@@ -177,7 +177,8 @@ import Testing
     }
 
     @Test func aWorkerThatIsKilledLosesNoRequest() throws {
-        let cell = try RunningCell(dp: 2, options: ["--exchange-timeout", "5000"])
+        let cell = try RunningCell(
+            dp: 2, options: ["--exchange-timeout", "5000", "--data-parallel-size-min", "2"])
         let body: [String: Any] = [
             "prompt": Array(40..<80), "max_tokens": 300, "temperature": 0.8, "seed": 3,
             "ignore_eos": true, "return_token_ids": true,

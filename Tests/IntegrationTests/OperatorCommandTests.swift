@@ -16,7 +16,8 @@ import Testing
     }
 
     @Test func statusFollowsACellThatServesAndOneThatDoesNot() throws {
-        let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])
+        let cell = try RunningCell(
+            dp: 2, options: ["--lease", "1000", "--data-parallel-size-min", "2"])
         _ = try cell.http.post(
             "/v1/completions", ["prompt": [40, 41, 42], "max_tokens": 20, "ignore_eos": true])
         try cell.wait("the loads") {
@@ -92,12 +93,14 @@ import Testing
         let drain = try ControlProcess(["drain", "1"], port: cell.coordinatorPort)
         #expect(drain.exitCode == 0, "\(drain.complaints)\n\(cell.logs)")
         #expect(drain.output.contains("DP rank 1 has left\nthe view ended: worker 1"))
-        #expect(drain.output.contains("until a worker takes the place"))
+        // Which of the two depends on who is faster.
+        let ends = ["the other ranks go on without it", "is active with 1 worker"]
+        #expect(ends.contains(where: drain.output.contains), "\(drain.output)")
         #expect(cell.workers[leaving].exitCode() == 0, "\(drain.output)\n\(cell.logs)")
         let second = try ControlProcess(["drain", "1"], port: cell.coordinatorPort)
         #expect(second.exitCode == 1)
         #expect(second.complaints.contains("is missing already"))
-        // The other rank's sequences go on with the replacement.
+        // The other rank's sequences go on, and the replacement is taken in.
         try cell.restartWorker(leaving)
         for stream in streams {
             #expect(try stream.wholeText().tokens == Array(expected.dropFirst()), "\(cell.logs)")
