@@ -1370,7 +1370,7 @@ const ProtobufCMessageDescriptor phalanx__v1__hello__descriptor =
   (ProtobufCMessageInit) phalanx__v1__hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[6] =
+static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[7] =
 {
   {
     "worker",
@@ -1444,11 +1444,24 @@ static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[6] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Config, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__config__field_indices_by_name[] = {
   1,   /* field[1] = dp_rank */
   3,   /* field[3] = entries */
   4,   /* field[4] = lease_milliseconds */
+  6,   /* field[6] = protocol_version */
   5,   /* field[5] = ready_deadline_milliseconds */
   2,   /* field[2] = tp_rank */
   0,   /* field[0] = worker */
@@ -1456,7 +1469,7 @@ static const unsigned phalanx__v1__config__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__config__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__config__descriptor =
 {
@@ -1466,7 +1479,7 @@ const ProtobufCMessageDescriptor phalanx__v1__config__descriptor =
   "Phalanx__V1__Config",
   "phalanx.v1",
   sizeof(Phalanx__V1__Config),
-  6,
+  7,
   phalanx__v1__config__field_descriptors,
   phalanx__v1__config__field_indices_by_name,
   1,  phalanx__v1__config__number_ranges,
@@ -1769,7 +1782,7 @@ const ProtobufCMessageDescriptor phalanx__v1__member__descriptor =
   (ProtobufCMessageInit) phalanx__v1__member__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[5] =
+static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[6] =
 {
   {
     "number",
@@ -1831,18 +1844,31 @@ static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__View, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__view__field_indices_by_name[] = {
   3,   /* field[3] = configuration_digest */
   2,   /* field[2] = members */
   0,   /* field[0] = number */
+  5,   /* field[5] = protocol_version */
   4,   /* field[4] = reason */
   1,   /* field[1] = state */
 };
 static const ProtobufCIntRange phalanx__v1__view__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__view__descriptor =
 {
@@ -1852,7 +1878,7 @@ const ProtobufCMessageDescriptor phalanx__v1__view__descriptor =
   "Phalanx__V1__View",
   "phalanx.v1",
   sizeof(Phalanx__V1__View),
-  5,
+  6,
   phalanx__v1__view__field_descriptors,
   phalanx__v1__view__field_indices_by_name,
   1,  phalanx__v1__view__number_ranges,
@@ -2336,7 +2362,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor =
   (ProtobufCMessageInit) phalanx__v1__status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[18] =
+static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[19] =
 {
   {
     "role",
@@ -2554,6 +2580,18 @@ static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   2,   /* field[2] = device */
@@ -2566,6 +2604,7 @@ static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   1,   /* field[1] = node */
   10,   /* field[10] = percent */
   7,   /* field[7] = pid */
+  18,   /* field[18] = protocol_version */
   0,   /* field[0] = role */
   12,   /* field[12] = silence_milliseconds */
   8,   /* field[8] = software_version */
@@ -2578,7 +2617,7 @@ static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__peer_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 18 }
+  { 0, 19 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
 {
@@ -2588,14 +2627,14 @@ const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
   "Phalanx__V1__PeerStatus",
   "phalanx.v1",
   sizeof(Phalanx__V1__PeerStatus),
-  18,
+  19,
   phalanx__v1__peer_status__field_descriptors,
   phalanx__v1__peer_status__field_indices_by_name,
   1,  phalanx__v1__peer_status__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__peer_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[15] =
+static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[17] =
 {
   {
     "software_version",
@@ -2777,6 +2816,30 @@ static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "view_protocol_version",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, view_protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
   13,   /* field[13] = configuration */
@@ -2784,12 +2847,14 @@ static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
   11,   /* field[11] = missing */
   12,   /* field[12] = missing_count */
   14,   /* field[14] = peers */
+  15,   /* field[15] = protocol_version */
   6,   /* field[6] = ready_deadline_milliseconds */
   0,   /* field[0] = software_version */
   4,   /* field[4] = tensor_parallel_size */
   2,   /* field[2] = uptime_milliseconds */
   7,   /* field[7] = view */
   9,   /* field[9] = view_age_milliseconds */
+  16,   /* field[16] = view_protocol_version */
   10,   /* field[10] = view_reason */
   8,   /* field[8] = view_state */
   1,   /* field[1] = wall_clock_microseconds */
@@ -2798,7 +2863,7 @@ static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 15 }
+  { 0, 17 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
 {
@@ -2808,7 +2873,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
   "Phalanx__V1__StatusReport",
   "phalanx.v1",
   sizeof(Phalanx__V1__StatusReport),
-  15,
+  17,
   phalanx__v1__status_report__field_descriptors,
   phalanx__v1__status_report__field_indices_by_name,
   1,  phalanx__v1__status_report__number_ranges,

@@ -95,7 +95,10 @@ final class EngineThread {
                 rank: worker,
                 addresses: view.members.map(\.collectivesAddress),
                 deadline: MonotonicClock.now() + configuration.exchangeTimeout)
-            engine.join(ViewGroup(view: view.number, collectives: collectives))
+            engine.join(
+                ViewGroup(
+                    view: view.number, protocolVersion: view.protocolVersion,
+                    collectives: collectives))
         } catch {
             let workers = error.peers.map { UInt32($0) }
             let reason = "\(error.description)\(whereabouts(of: workers, in: view, configuration))"

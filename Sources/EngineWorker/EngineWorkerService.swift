@@ -25,8 +25,10 @@ public final class EngineWorkerService {
     let progress = EngineProgress()
     let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
     private let context = ZeroMQContext()
-    private let options: Options
-    private let requests: ZeroMQSocket
+    let options: Options
+    /// What this process speaks.
+    let protocols: ProtocolRange
+    let requests: ZeroMQSocket
     private let endpoint: String
     private let security: LinkSecurity
     private let authenticator: LinkAuthenticator?
@@ -61,6 +63,7 @@ public final class EngineWorkerService {
     public init(options: Options, logger: Logger) throws {
         self.options = options
         self.logger = logger
+        protocols = DaemonProcess.protocols(options)
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.gatewayMessageBytesMax)
         taken.reserveCapacity(Self.eventsReserved)
@@ -323,7 +326,8 @@ public final class EngineWorkerService {
     }
 
     func sendToGateway(_ message: LeaderMessage, _ identity: [UInt8]) {
-        switch requests.send(message.encoded(), to: identity) {
+        let version = sessions.protocolVersion(of: identity)
+        switch requests.send(message.encoded(in: version), to: identity) {
         case .sent: return
         case .unroutable: break
         case .wouldBlock: logger.throttledWarning("a gateway takes no messages")

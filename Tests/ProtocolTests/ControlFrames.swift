@@ -13,12 +13,17 @@ enum ControlFrames {
         name: "hello",
         message: envelope(
             .hello(
-                Hello(
-                    role: .worker, node: "node-a", device: 3, pid: 4711, softwareVersion: "0.1.0",
-                    declared: [
-                        ConfigurationEntry(key: "model", value: "/models/köln"),
-                        ConfigurationEntry(key: "seed", value: "7"),
-                    ]))),
+                {
+                    var hello = Hello(
+                        role: .worker, node: "node-a", device: 3, pid: 4711,
+                        softwareVersion: "0.1.0",
+                        declared: [
+                            ConfigurationEntry(key: "model", value: "/models/köln"),
+                            ConfigurationEntry(key: "seed", value: "7"),
+                        ])
+                    hello.protocolMax = 1
+                    return hello
+                }())),
         hex: "08011188776655443322111809208104523d080112066e6f64652d61180320e7242a0530"
             + "2e312e303001380142160a056d6f64656c120d2f6d6f64656c732f6bc3b66c6e42090a04"
             + "73656564120137")
@@ -33,6 +38,7 @@ enum ControlFrames {
                         role: .worker, node: "b", device: 1, pid: 2, softwareVersion: "0",
                         declared: [])
                     (hello.worker, hello.startRank, hello.devicePlace) = (9, 2, 3)
+                    hello.protocolMax = 1
                     return hello
                 }())),
         hex: "0801118877665544332211180920810452160801120162180120022a0130300138014"

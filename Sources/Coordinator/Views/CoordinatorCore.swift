@@ -13,12 +13,14 @@ struct CoordinatorCore {
         let lease: Interval
         /// For all workers to appear, load and say READY; and again after a view is retired.
         let readyTimeout: Interval
+        var protocols = ProtocolRange.ofThisBuild
+        var softwareVersion = ""
     }
 
     enum Action: Equatable {
         case send(PeerIdentity, ControlBody)
         /// To an operator, with the time and the version of this process.
-        case report(PeerIdentity, StatusReport)
+        case report(PeerIdentity, StatusReport, version: UInt32)
         case log(String)
         case warn(String)
         /// The service manager's status line.
@@ -58,7 +60,9 @@ struct CoordinatorCore {
             worldSize: settings.worldSize,
             tensorParallelSize: settings.tensorParallelSize,
             configuration: settings.configuration,
-            lease: settings.lease)
+            lease: settings.lease,
+            protocols: settings.protocols,
+            softwareVersion: settings.softwareVersion)
         view = View(
             number: 0, state: .retired, members: [],
             configurationDigest: Self.digest(of: settings.configuration),
@@ -132,15 +136,6 @@ struct CoordinatorCore {
         }
     }
 
-    private static func isOfWorkers(_ body: ControlBody) -> Bool {
-        switch body {
-        case .ready, .viewJoined, .wakeRequest, .wakeAck, .peerSilent: true
-        case .hello, .config, .refuse, .view, .heartbeat, .heartbeatAck, .wake, .loadUpdate,
-            .leave, .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
-            false
-        }
-    }
-
     /// To be called several times a lease.
     mutating func onTimer(at now: Instant) -> [Action] {
         var actions: [Action] = []
@@ -173,13 +168,14 @@ struct CoordinatorCore {
         case .admit(let peer, let replaced):
             var actions: [Action] = []
             let tensorParallelSize = settings.tensorParallelSize
-            let configuration = AssignedConfiguration(
+            var configuration = AssignedConfiguration(
                 worker: peer.worker,
                 dpRank: peer.worker / tensorParallelSize,
                 tpRank: peer.worker % tensorParallelSize,
                 entries: settings.configuration,
                 lease: settings.lease,
                 readyDeadline: deadline.map { $0 - now } ?? settings.readyTimeout)
+            configuration.protocolVersion = peer.protocolVersion
             actions.append(.log("\(peer.description) said HELLO"))
             // First of all, so that a peer knows who it is before it hears of a view.
             actions.append(.send(identity, .config(configuration)))
@@ -232,7 +228,8 @@ struct CoordinatorCore {
             of: membership.workers, tensorParallelSize: settings.tensorParallelSize)
         view = View(
             number: view.number + 1, state: .forming, members: members,
-            configurationDigest: view.configurationDigest, reason: "")
+            configurationDigest: view.configurationDigest, reason: "",
+            protocolVersion: membership.protocolVersionOfWorkers)
         viewChanged = now
         deadline = deadline ?? now + settings.readyTimeout
         return [.log("view \(view.number) forms with \(members.count) workers")]
@@ -249,7 +246,8 @@ struct CoordinatorCore {
         guard membership.isJoined else { return [] }
         view = View(
             number: number, state: .active, members: view.members,
-            configurationDigest: view.configurationDigest, reason: "")
+            configurationDigest: view.configurationDigest, reason: "",
+            protocolVersion: view.protocolVersion)
         viewChanged = now
         wake = WakeStateMachine(view: number, worldSize: settings.worldSize)
         deadline = nil

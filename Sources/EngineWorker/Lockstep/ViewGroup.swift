@@ -3,6 +3,7 @@ import Protocol
 /// The collectives of one view, and the exchange that begins each of its ticks.
 final class ViewGroup {
     let view: UInt32
+    let protocolVersion: UInt32
     let collectives: any Collectives
     private let send: UnsafeMutableRawBufferPointer
     private let receive: UnsafeMutableRawBufferPointer
@@ -15,8 +16,12 @@ final class ViewGroup {
     /// From the beginning of the last exchange until the slowest peer's entry was here.
     private(set) var waited = Interval.zero
 
-    init(view: UInt32, collectives: any Collectives) {
+    init(
+        view: UInt32, protocolVersion: UInt32 = ProtocolVersion.oldest,
+        collectives: any Collectives
+    ) {
         self.view = view
+        self.protocolVersion = protocolVersion
         self.collectives = collectives
         entries = Array(repeating: nil, count: collectives.worldSize)
         outgoing = PeerBuffers(peerCount: collectives.worldSize)

@@ -1,5 +1,8 @@
 internal import CProtocol
 
+/// A field that says which version was chosen. Before there was a choice there was no field.
+func chosenVersion(_ field: UInt32) -> UInt32 { field == 0 ? ProtocolVersion.oldest : field }
+
 extension ConfigurationEntry {
     func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__ConfigurationEntry> {
         arena.make { message in
@@ -54,7 +57,9 @@ extension Hello {
 }
 
 extension AssignedConfiguration {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Config> {
+    func packed(
+        _ arena: CArena, _ version: UInt32
+    ) -> UnsafeMutablePointer<Phalanx__V1__Config> {
         arena.make { message in
             phalanx__v1__config__init(message)
             message.pointee.worker = worker
@@ -65,6 +70,9 @@ extension AssignedConfiguration {
             message.pointee.lease_milliseconds = UInt32(clamping: lease.milliseconds)
             message.pointee.ready_deadline_milliseconds = UInt32(
                 clamping: readyDeadline.milliseconds)
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.protocol_version = protocolVersion
+            }
         }
     }
 
@@ -77,6 +85,7 @@ extension AssignedConfiguration {
             entries: try list(message.entries, message.n_entries, ConfigurationEntry.init(_:)),
             lease: .milliseconds(Int(message.lease_milliseconds)),
             readyDeadline: .milliseconds(Int(message.ready_deadline_milliseconds)))
+        protocolVersion = chosenVersion(message.protocol_version)
     }
 }
 
@@ -173,7 +182,9 @@ extension Member {
 }
 
 extension View {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__View> {
+    func packed(
+        _ arena: CArena, _ version: UInt32
+    ) -> UnsafeMutablePointer<Phalanx__V1__View> {
         arena.make { message in
             phalanx__v1__view__init(message)
             message.pointee.number = number
@@ -182,6 +193,9 @@ extension View {
             message.pointee.members = arena.messages(members) { $0.packed($1) }
             message.pointee.configuration_digest = configurationDigest
             message.pointee.reason = arena.string(reason)
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.protocol_version = protocolVersion
+            }
         }
     }
 
@@ -203,7 +217,8 @@ extension View {
             state: state,
             members: members,
             configurationDigest: message.configuration_digest,
-            reason: text(message.reason))
+            reason: text(message.reason),
+            protocolVersion: chosenVersion(message.protocol_version))
     }
 }
 

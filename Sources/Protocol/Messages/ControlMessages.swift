@@ -35,6 +35,10 @@ public struct Hello: Hashable, Sendable {
     public var softwareVersion: String
     public var protocolMin: UInt32 = ProtocolVersion.oldest
     public var protocolMax: UInt32 = ProtocolVersion.current
+    /// nil: versions that are no range.
+    public var protocols: ProtocolRange? {
+        ProtocolRange(oldest: protocolMin, newest: protocolMax)
+    }
     /// The deployment-wide keys that this process was given itself, by flag or file.
     public var declared: [ConfigurationEntry]
     /// The place that a worker has loaded its experts for; nil before it has one.
@@ -69,6 +73,8 @@ public struct AssignedConfiguration: Hashable, Sendable {
     public let entries: [ConfigurationEntry]
     public let lease: Interval
     public let readyDeadline: Interval
+    /// Chosen for this peer: the newest that it and the coordinator speak.
+    public var protocolVersion = ProtocolVersion.oldest
 
     public init(
         worker: UInt32,
@@ -189,14 +195,18 @@ public struct View: Hashable, Sendable {
     public let configurationDigest: UInt64
     /// Why it was retired, or who is missing while nothing has formed yet.
     public let reason: String
+    /// Of what the members exchange with each other: the newest that all of them speak.
+    public let protocolVersion: UInt32
 
     public init(
         number: UInt32,
         state: State,
         members: [Member],
         configurationDigest: UInt64,
-        reason: String
+        reason: String,
+        protocolVersion: UInt32 = ProtocolVersion.oldest
     ) {
+        self.protocolVersion = protocolVersion
         self.number = number
         self.state = state
         self.members = members
@@ -216,7 +226,8 @@ extension View {
                     incarnation: Incarnation(rawValue: 0), node: member.node,
                     endpoint: member.endpoint, collectivesAddress: [],
                     blockCount: member.blockCount, blockSize: member.blockSize)
-            }, configurationDigest: configurationDigest, reason: reason)
+            }, configurationDigest: configurationDigest, reason: reason,
+            protocolVersion: protocolVersion)
     }
 }
 
@@ -268,6 +279,8 @@ public enum ControlBody: Hashable, Sendable {
 
 /// Every message of the control plane.
 public struct ControlMessage: Hashable, Sendable {
+    /// In which it is written. A HELLO and all before the answer to it are in the oldest version
+    /// of the sender, an operator's questions in its newest.
     public let protocolVersion: UInt32
     /// The sender's.
     public let incarnation: Incarnation
