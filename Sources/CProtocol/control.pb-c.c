@@ -1601,7 +1601,7 @@ const ProtobufCMessageDescriptor phalanx__v1__group_position__descriptor =
   (ProtobufCMessageInit) phalanx__v1__group_position__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[7] =
+static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[8] =
 {
   {
     "worker",
@@ -1676,6 +1676,18 @@ static const ProtobufCFieldDescriptor phalanx__v1__config__field_descriptors[7] 
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "protocol_version",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Config, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "position",
     8,
     PROTOBUF_C_LABEL_NONE,
@@ -1692,16 +1704,16 @@ static const unsigned phalanx__v1__config__field_indices_by_name[] = {
   1,   /* field[1] = dp_rank */
   3,   /* field[3] = entries */
   4,   /* field[4] = lease_milliseconds */
-  6,   /* field[6] = position */
+  7,   /* field[7] = position */
+  6,   /* field[6] = protocol_version */
   5,   /* field[5] = ready_deadline_milliseconds */
   2,   /* field[2] = tp_rank */
   0,   /* field[0] = worker */
 };
-static const ProtobufCIntRange phalanx__v1__config__number_ranges[2 + 1] =
+static const ProtobufCIntRange phalanx__v1__config__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 8, 6 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__config__descriptor =
 {
@@ -1711,10 +1723,10 @@ const ProtobufCMessageDescriptor phalanx__v1__config__descriptor =
   "Phalanx__V1__Config",
   "phalanx.v1",
   sizeof(Phalanx__V1__Config),
-  7,
+  8,
   phalanx__v1__config__field_descriptors,
   phalanx__v1__config__field_indices_by_name,
-  2,  phalanx__v1__config__number_ranges,
+  1,  phalanx__v1__config__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__config__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -2028,7 +2040,7 @@ const ProtobufCMessageDescriptor phalanx__v1__member__descriptor =
   (ProtobufCMessageInit) phalanx__v1__member__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[5] =
+static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[6] =
 {
   {
     "number",
@@ -2090,18 +2102,31 @@ static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__View, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__view__field_indices_by_name[] = {
   3,   /* field[3] = configuration_digest */
   2,   /* field[2] = members */
   0,   /* field[0] = number */
+  5,   /* field[5] = protocol_version */
   4,   /* field[4] = reason */
   1,   /* field[1] = state */
 };
 static const ProtobufCIntRange phalanx__v1__view__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__view__descriptor =
 {
@@ -2111,7 +2136,7 @@ const ProtobufCMessageDescriptor phalanx__v1__view__descriptor =
   "Phalanx__V1__View",
   "phalanx.v1",
   sizeof(Phalanx__V1__View),
-  5,
+  6,
   phalanx__v1__view__field_descriptors,
   phalanx__v1__view__field_indices_by_name,
   1,  phalanx__v1__view__number_ranges,
@@ -2722,7 +2747,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor =
   (ProtobufCMessageInit) phalanx__v1__status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[18] =
+static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[19] =
 {
   {
     "role",
@@ -2940,6 +2965,18 @@ static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   2,   /* field[2] = device */
@@ -2952,6 +2989,7 @@ static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   1,   /* field[1] = node */
   10,   /* field[10] = percent */
   7,   /* field[7] = pid */
+  18,   /* field[18] = protocol_version */
   0,   /* field[0] = role */
   12,   /* field[12] = silence_milliseconds */
   8,   /* field[8] = software_version */
@@ -2964,7 +3002,7 @@ static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__peer_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 18 }
+  { 0, 19 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
 {
@@ -2974,14 +3012,14 @@ const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
   "Phalanx__V1__PeerStatus",
   "phalanx.v1",
   sizeof(Phalanx__V1__PeerStatus),
-  18,
+  19,
   phalanx__v1__peer_status__field_descriptors,
   phalanx__v1__peer_status__field_indices_by_name,
   1,  phalanx__v1__peer_status__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__peer_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[15] =
+static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[17] =
 {
   {
     "software_version",
@@ -3163,6 +3201,30 @@ static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "view_protocol_version",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, view_protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
   13,   /* field[13] = configuration */
@@ -3170,12 +3232,14 @@ static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
   11,   /* field[11] = missing */
   12,   /* field[12] = missing_count */
   14,   /* field[14] = peers */
+  15,   /* field[15] = protocol_version */
   6,   /* field[6] = ready_deadline_milliseconds */
   0,   /* field[0] = software_version */
   4,   /* field[4] = tensor_parallel_size */
   2,   /* field[2] = uptime_milliseconds */
   7,   /* field[7] = view */
   9,   /* field[9] = view_age_milliseconds */
+  16,   /* field[16] = view_protocol_version */
   10,   /* field[10] = view_reason */
   8,   /* field[8] = view_state */
   1,   /* field[1] = wall_clock_microseconds */
@@ -3184,7 +3248,7 @@ static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 15 }
+  { 0, 17 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
 {
@@ -3194,7 +3258,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
   "Phalanx__V1__StatusReport",
   "phalanx.v1",
   sizeof(Phalanx__V1__StatusReport),
-  15,
+  17,
   phalanx__v1__status_report__field_descriptors,
   phalanx__v1__status_report__field_indices_by_name,
   1,  phalanx__v1__status_report__number_ranges,

@@ -921,7 +921,7 @@ const ProtobufCMessageDescriptor phalanx__v1__sampling_parameters__descriptor =
   (ProtobufCMessageInit) phalanx__v1__sampling_parameters__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__open__field_descriptors[3] =
+static const ProtobufCFieldDescriptor phalanx__v1__open__field_descriptors[4] =
 {
   {
     "protocol_version",
@@ -959,16 +959,29 @@ static const ProtobufCFieldDescriptor phalanx__v1__open__field_descriptors[3] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_max",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Open, protocol_max),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__open__field_indices_by_name[] = {
   1,   /* field[1] = gateway_incarnation */
+  3,   /* field[3] = protocol_max */
   0,   /* field[0] = protocol_version */
   2,   /* field[2] = view */
 };
 static const ProtobufCIntRange phalanx__v1__open__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__open__descriptor =
 {
@@ -978,7 +991,7 @@ const ProtobufCMessageDescriptor phalanx__v1__open__descriptor =
   "Phalanx__V1__Open",
   "phalanx.v1",
   sizeof(Phalanx__V1__Open),
-  3,
+  4,
   phalanx__v1__open__field_descriptors,
   phalanx__v1__open__field_indices_by_name,
   1,  phalanx__v1__open__number_ranges,
@@ -1809,7 +1822,7 @@ const ProtobufCMessageDescriptor phalanx__v1__output_batch__descriptor =
   (ProtobufCMessageInit) phalanx__v1__output_batch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__opened__field_descriptors[3] =
+static const ProtobufCFieldDescriptor phalanx__v1__opened__field_descriptors[5] =
 {
   {
     "worker_incarnation",
@@ -1847,8 +1860,34 @@ static const ProtobufCFieldDescriptor phalanx__v1__opened__field_descriptors[3] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "protocol_version",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Opened, protocol_version),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "refusal",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Opened, refusal),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__opened__field_indices_by_name[] = {
+  3,   /* field[3] = protocol_version */
+  4,   /* field[4] = refusal */
   2,   /* field[2] = requests_max */
   1,   /* field[1] = view */
   0,   /* field[0] = worker_incarnation */
@@ -1856,7 +1895,7 @@ static const unsigned phalanx__v1__opened__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__opened__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__opened__descriptor =
 {
@@ -1866,7 +1905,7 @@ const ProtobufCMessageDescriptor phalanx__v1__opened__descriptor =
   "Phalanx__V1__Opened",
   "phalanx.v1",
   sizeof(Phalanx__V1__Opened),
-  3,
+  5,
   phalanx__v1__opened__field_descriptors,
   phalanx__v1__opened__field_indices_by_name,
   1,  phalanx__v1__opened__number_ranges,

@@ -31,7 +31,9 @@ public final class CoordinatorService {
             ranksMax: UInt32(options.dataParallelSizeMax),
             configuration: options.effective,
             lease: .milliseconds(options.requiredInteger("lease")),
-            readyTimeout: .seconds(options.requiredInteger("ready-timeout")))
+            readyTimeout: .seconds(options.requiredInteger("ready-timeout")),
+            protocols: DaemonProcess.protocols(options),
+            softwareVersion: DaemonProcess.version)
         try DeploymentRules.check(options)
         let additional = try AdditionalConfiguration(options.requiredText("additional-config"))
         for note in additional.notes { logger.notice("--additional-config: \(note)") }
@@ -93,17 +95,21 @@ public final class CoordinatorService {
 
     private func perform(_ actions: [CoordinatorCore.Action]) {
         // What goes to many is encoded once; a view is as long as the group.
-        var last: (body: ControlBody, frame: [UInt8])?
+        var last: (body: ControlBody, version: UInt32, frame: [UInt8])?
         for action in actions {
             switch action {
             case .send(let identity, let body):
-                let frame = last.flatMap { $0.body == body ? $0.frame : nil } ?? encoded(body)
-                last = (body, frame)
+                let version = core.protocolVersion(toward: identity)
+                let known = last.flatMap {
+                    $0.version == version && $0.body == body ? $0.frame : nil
+                }
+                let frame = known ?? encoded(body, in: version)
+                last = (body, version, frame)
                 send(frame, to: identity)
-            case .report(let identity, var report):
+            case .report(let identity, var report, let version):
                 report.softwareVersion = DaemonProcess.version
                 report.wallClockMicroseconds = MonotonicClock.wallMicroseconds()
-                send(encoded(.statusReport(report)), to: identity)
+                send(encoded(.statusReport(report), in: version), to: identity)
             case .log(let text):
                 logger.info(text)
             case .warn(let text):
@@ -121,10 +127,11 @@ public final class CoordinatorService {
         }
     }
 
-    private func encoded(_ body: ControlBody) -> [UInt8] {
+    private func encoded(_ body: ControlBody, in version: UInt32) -> [UInt8] {
         sequence += 1
         return ControlMessage(
-            incarnation: incarnation, view: core.activeView ?? 0, sequence: sequence, body: body
+            protocolVersion: version, incarnation: incarnation, view: core.activeView ?? 0,
+            sequence: sequence, body: body
         ).encoded()
     }
 

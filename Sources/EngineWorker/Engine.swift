@@ -193,7 +193,8 @@ final class Engine {
 
     func activate(view: UInt32) {
         guard let group, group.view == view else { return }
-        lockstep.onViewActive(view, worldSize: group.collectives.worldSize)
+        lockstep.onViewActive(
+            view, worldSize: group.collectives.worldSize, protocolVersion: group.protocolVersion)
     }
 
     /// Sequences stay, with what the cache has of them, and go on in the next view.
@@ -286,7 +287,8 @@ final class Engine {
             failed: model.failure != nil,
             wishedPrefillTokens: UInt32(clamping: scheduler.prefillRowsLeft(behind: plan)),
             nextDecodes: UInt32(plan.sampleCount),
-            planBytes: layout.tensorParallelSize > 1 ? UInt32(plan.encodedByteCount) : 0)
+            planBytes: layout.tensorParallelSize > 1 ? UInt32(plan.encodedByteCount) : 0,
+            protocolVersion: group.protocolVersion)
         let entries = try group.exchange(entry, tick: tick, deadline: deadline)
         switch lockstep.onVector(entries) {
         case .decided(let decision):
@@ -296,7 +298,8 @@ final class Engine {
             throw .peerLost(peer: failed, tag: tag, reason: "its device failed")
         case .disagreement(let rank):
             let tag = OperationTag.tickExchange(view: view, tick: tick)
-            throw .peerLost(peer: rank, tag: tag, reason: "it is in another view or tick")
+            throw .peerLost(
+                peer: rank, tag: tag, reason: "it is in another view, tick or protocol version")
         }
     }
 

@@ -79,3 +79,13 @@ extension EngineConfiguration {
         }
     }
 }
+
+extension GroupPosition {
+    /// Where the coordinator does not say: among all that the deployment begins with.
+    static func first(of worker: UInt32, _ options: Options) -> GroupPosition {
+        let dataParallelSize = options.requiredInteger("data-parallel-size")
+        let tensorParallelSize = options.requiredInteger("tensor-parallel-size")
+        return GroupPosition(
+            rank: worker, worldSize: UInt32(dataParallelSize * tensorParallelSize))
+    }
+}

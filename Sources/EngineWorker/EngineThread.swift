@@ -103,7 +103,9 @@ final class EngineThread {
                 addresses: view.members.map(\.collectivesAddress),
                 deadline: MonotonicClock.now() + configuration.exchangeTimeout)
             _ = engine.join(
-                ViewGroup(view: view.number, collectives: collectives, members: view.members))
+                ViewGroup(
+                    view: view.number, protocolVersion: view.protocolVersion,
+                    collectives: collectives, members: view.members))
         } catch {
             let workers = error.peers.filter(view.members.indices.contains).map {
                 view.members[$0].worker

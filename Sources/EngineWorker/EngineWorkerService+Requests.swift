@@ -6,8 +6,8 @@ extension EngineWorkerService {
     func receive(_ frame: UnsafeRawBufferPointer, from identity: [UInt8]) {
         do throws(CodecError) {
             switch try GatewayMessage.decode(frame) {
-            case .open(let version, let gateway, _):
-                onOpen(identity, version, gateway)
+            case .open(let protocols, let gateway, _):
+                onOpen(identity, protocols, gateway)
             case .submit(let request):
                 onSubmit(identity, request)
             case .cancel(let ids):
@@ -21,12 +21,15 @@ extension EngineWorkerService {
         }
     }
 
-    private func onOpen(_ identity: [UInt8], _ version: UInt32, _ gateway: Incarnation) {
-        guard (ProtocolVersion.oldest...ProtocolVersion.current).contains(version) else {
-            logger.throttledWarning("a gateway speaks another protocol", ["version": version])
-            return
+    private func onOpen(
+        _ identity: [UInt8], _ spoken: ProtocolRange?, _ gateway: Incarnation
+    ) {
+        guard let version = spoken.flatMap({ protocols.newestInCommon(with: $0) }) else {
+            return refuseProtocols(identity, spoken)
         }
-        switch sessions.onOpen(identity, incarnation: gateway, at: MonotonicClock.now()) {
+        switch sessions.onOpen(
+            identity, incarnation: gateway, protocolVersion: version, at: MonotonicClock.now())
+        {
         case .answer(let orphans):
             for orphan in orphans { command(.cancel(orphan)) }
         case .ignore:
@@ -44,13 +47,29 @@ extension EngineWorkerService {
     private func tellOpened(_ identity: [UInt8]) {
         let takes = view?.state == .active && rank != nil && !isDraining && brokenView == nil
         let number = takes ? view?.number ?? 0 : 0
-        sendToGateway(
-            .opened(worker: incarnation, view: number, requestsMax: requestsMax), identity)
+        var opened = Opened(worker: incarnation, view: number, requestsMax: requestsMax)
+        opened.protocolVersion = sessions.protocolVersion(of: identity)
+        sendToGateway(.opened(opened), identity)
     }
 
     /// Gateways that are here already need not ask.
     func tellGateways() {
         for identity in sessions.identities { tellOpened(identity) }
+    }
+
+    /// A gateway that knows this field says why it is never served; an older one sees a leader that
+    /// takes nothing.
+    private func refuseProtocols(_ identity: [UInt8], _ spoken: ProtocolRange?) {
+        var opened = Opened(worker: incarnation, view: 0, requestsMax: 0)
+        opened.protocolVersion = protocols.newest
+        opened.refusal =
+            protocols.refusal(
+                of: spoken, peer: "the gateway",
+                this: "the worker on \(DaemonProcess.nodeName(options)) (version "
+                    + "\(DaemonProcess.version))") ?? ""
+        logger.throttledWarning("refused a gateway", ["reason": opened.refusal])
+        _ = requests.send(
+            LeaderMessage.opened(opened).encoded(in: protocols.newest), to: identity)
     }
 
     private func onSubmit(_ identity: [UInt8], _ request: GenerationRequest) {

@@ -26,7 +26,9 @@ public final class EngineWorkerService {
     let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
     private let context = ZeroMQContext()
     let options: Options
-    private let requests: ZeroMQSocket
+    /// What this process speaks.
+    let protocols: ProtocolRange
+    let requests: ZeroMQSocket
     private let endpoint: String
     private let security: LinkSecurity
     private let authenticator: LinkAuthenticator?
@@ -62,6 +64,7 @@ public final class EngineWorkerService {
     public init(options: Options, logger: Logger) throws {
         self.options = options
         self.logger = logger
+        protocols = DaemonProcess.protocols(options)
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.gatewayMessageBytesMax)
         taken.reserveCapacity(Self.eventsReserved)
@@ -178,7 +181,8 @@ public final class EngineWorkerService {
             load.dpRank = configuration.dpRank
             isLeader = configuration.tpRank == 0
             let engine = try EngineConfiguration(
-                options, position: configuration.position, dpRank: configuration.dpRank)
+                options, position: configuration.position ?? .first(of: worker, options),
+                dpRank: configuration.dpRank)
             requestsMax = UInt32(
                 engine.maxSequencesRunning + options.requiredInteger("max-num-queued-reqs"))
             stage = .loading
@@ -352,7 +356,8 @@ public final class EngineWorkerService {
     }
 
     func sendToGateway(_ message: LeaderMessage, _ identity: [UInt8]) {
-        switch requests.send(message.encoded(), to: identity) {
+        let version = sessions.protocolVersion(of: identity)
+        switch requests.send(message.encoded(in: version), to: identity) {
         case .sent: return
         case .unroutable: break
         case .wouldBlock: logger.throttledWarning("a gateway takes no messages")

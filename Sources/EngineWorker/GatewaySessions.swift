@@ -15,6 +15,7 @@ struct GatewaySessions {
     struct Session {
         let identity: [UInt8]
         var incarnation: Incarnation
+        let protocolVersion: UInt32
         var lastHeard: Instant
         var sequences: [RequestID: SequenceID] = [:]
         var isBroken = false
@@ -48,7 +49,8 @@ struct GatewaySessions {
     }
 
     mutating func onOpen(
-        _ identity: [UInt8], incarnation: Incarnation, at now: Instant
+        _ identity: [UInt8], incarnation: Incarnation,
+        protocolVersion: UInt32 = ProtocolVersion.oldest, at now: Instant
     ) -> OpenAction {
         if let index = index(of: identity) {
             sessions[index].lastHeard = now
@@ -56,8 +58,16 @@ struct GatewaySessions {
         }
         let orphans = close { $0.incarnation == incarnation }
         guard sessions.count < Self.gatewaysMax else { return .full }
-        sessions.append(Session(identity: identity, incarnation: incarnation, lastHeard: now))
+        sessions.append(
+            Session(
+                identity: identity, incarnation: incarnation, protocolVersion: protocolVersion,
+                lastHeard: now))
         return .answer(orphans: orphans)
+    }
+
+    /// Chosen with the session's first OPEN; the oldest for those without a session.
+    func protocolVersion(of identity: [UInt8]) -> UInt32 {
+        index(of: identity).map { sessions[$0].protocolVersion } ?? ProtocolVersion.oldest
     }
 
     enum SubmitAction: Equatable {

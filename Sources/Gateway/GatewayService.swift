@@ -99,7 +99,7 @@ public final class GatewayService {
         loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in self?.drain() }
         links = LeaderLinks(
             context: context, loop: loop, logger: logger, incarnation: incarnation,
-            security: security
+            protocols: DaemonProcess.protocols(options), security: security
         ) { [weak self] event in self?.onLeader(event) }
         do throws(TransportError) {
             let control = try ControlLink(

@@ -53,6 +53,7 @@ final class LeaderLinks {
     private let loop: EventLoop
     private let logger: Logger
     private let incarnation: Incarnation
+    private let protocols: ProtocolRange
     private let security: LinkSecurity
     private let onEvent: (Event) -> Void
     private var links: [Link] = []
@@ -63,6 +64,7 @@ final class LeaderLinks {
         loop: EventLoop,
         logger: Logger,
         incarnation: Incarnation,
+        protocols: ProtocolRange,
         security: LinkSecurity = .plaintext,
         onEvent: @escaping (Event) -> Void
     ) {
@@ -70,6 +72,7 @@ final class LeaderLinks {
         self.loop = loop
         self.logger = logger
         self.incarnation = incarnation
+        self.protocols = protocols
         self.security = security
         self.onEvent = onEvent
         loop.scheduleRepeating(every: Self.openEvery) { [weak self] in
@@ -192,7 +195,7 @@ final class LeaderLinks {
         for link in links {
             tellCancels(link)
             let open = GatewayMessage.open(
-                protocolVersion: ProtocolVersion.current, gateway: incarnation, view: link.view)
+                protocols: protocols, gateway: incarnation, view: link.view)
             _ = link.socket.send(open.encoded())
         }
     }
@@ -201,9 +204,11 @@ final class LeaderLinks {
         link.lastHeard = MonotonicClock.now()
         do throws(CodecError) {
             switch try LeaderMessage.decode(frame) {
-            case .opened(_, let view, let requestsMax):
+            case .opened(let opened):
+                let isServed = understands(opened, of: link)
                 onOpened(
-                    link, isOurs: view == link.view && view != 0, capacity: Int(requestsMax))
+                    link, isOurs: isServed && opened.view == link.view && opened.view != 0,
+                    capacity: Int(opened.requestsMax))
             case .outputs(let outputs, var load, let known):
                 load.dpRank = UInt32(link.rank)
                 onEvent(.outputs(outputs, rank: link.rank, load, knownSubmissions: known))
@@ -217,6 +222,17 @@ final class LeaderLinks {
         } catch {
             logger.throttledWarning("dropped a message of a leader", ["reason": error])
         }
+    }
+
+    private func understands(_ opened: Opened, of link: Link) -> Bool {
+        if opened.refusal.isEmpty && protocols.contains(opened.protocolVersion) { return true }
+        let reason =
+            opened.refusal.isEmpty
+            ? "it chose protocol \(opened.protocolVersion), this gateway speaks \(protocols)"
+            : opened.refusal
+        logger.throttledWarning(
+            "a leader refuses this gateway", ["rank": link.rank, "reason": reason])
+        return false
     }
 
     private func onOpened(_ link: Link, isOurs: Bool, capacity: Int) {

@@ -29,14 +29,13 @@ import Testing
         var deployment = Deployment(worldSize: worldSize)
         for number in 0..<UInt64(worldSize) {
             let actions = deployment.say(number, Deployment.hello(device: UInt32(number)))
-            #expect(
-                actions.configurations(to: number) == [
-                    AssignedConfiguration(
-                        worker: UInt32(number), dpRank: UInt32(number), tpRank: 0,
-                        entries: Deployment.configuration, lease: Deployment.lease,
-                        readyDeadline: Deployment.readyTimeout,
-                        position: GroupPosition(rank: UInt32(number), worldSize: worldSize))
-                ])
+            var expected = AssignedConfiguration(
+                worker: UInt32(number), dpRank: UInt32(number), tpRank: 0,
+                entries: Deployment.configuration, lease: Deployment.lease,
+                readyDeadline: Deployment.readyTimeout,
+                position: GroupPosition(rank: UInt32(number), worldSize: worldSize))
+            expected.protocolVersion = ProtocolVersion.current
+            #expect(actions.configurations(to: number) == [expected])
         }
         let forming = deployment.readyAll()
         for number in 0..<UInt64(worldSize) {
@@ -101,6 +100,7 @@ import Testing
         hello.protocolMax = 0
         #expect(
             deployment.say(0, .hello(hello)).refusals(to: 0).map(\.reason) == [.protocolVersion])
+        hello.protocolMin = 1
         hello.protocolMax = ProtocolVersion.current + 5
         #expect(deployment.say(0, .hello(hello)).configurations(to: 0).count == 1)
     }

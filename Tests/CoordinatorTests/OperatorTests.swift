@@ -22,7 +22,7 @@ import Testing
     private func status(_ deployment: inout Deployment) throws -> StatusReport {
         let actions = ask(.statusRequest, &deployment)
         try #require(actions.count == 1)
-        guard case .report(Self.operatorIdentity(900), let report) = actions[0] else {
+        guard case .report(Self.operatorIdentity(900), let report, _) = actions[0] else {
             Issue.record("\(actions)")
             return StatusReport()
         }

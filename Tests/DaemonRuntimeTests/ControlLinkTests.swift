@@ -85,6 +85,43 @@ import Testing
         link.close()
     }
 
+    @Test func whatIsSaidIsInTheVersionThatTheCoordinatorChose() throws {
+        let link = try link()
+        link.heartbeat = {
+            Heartbeat(stage: .loading, percent: 7, load: RankLoad(), tickAge: .zero)
+        }
+        #expect(loop.run(until: deadline()) { self.hellos() > 0 })
+        var chosen = Self.configuration
+        chosen.protocolVersion = ProtocolVersion.current
+        answer(.config(chosen))
+        #expect(loop.run(until: deadline()) { self.heartbeats().count >= 1 })
+        #expect(received.first?.protocolVersion == ProtocolVersion.oldest)
+        #expect(received.last?.protocolVersion == ProtocolVersion.current)
+        // A coordinator that knows nothing of it may be an older one.
+        let before = hellos()
+        answer(.refuse(Refusal(reason: .unknownPeer, text: "who?")))
+        #expect(loop.run(until: deadline()) { self.hellos() > before })
+        #expect(received.last?.protocolVersion == ProtocolVersion.oldest)
+        link.close()
+    }
+
+    @Test func aChoiceThatWasNotOfferedIsRefused() throws {
+        let link = try link()
+        #expect(loop.run(until: deadline()) { self.hellos() > 0 })
+        var chosen = Self.configuration
+        chosen.protocolVersion = ProtocolVersion.current + 1
+        answer(.config(chosen))
+        #expect(loop.run(until: deadline()) { !self.events.isEmpty })
+        guard case .refused(let refusal) = events.first else {
+            Issue.record("\(events)")
+            return
+        }
+        #expect(refusal.reason == .protocolVersion)
+        #expect(refusal.text.contains("protocol \(ProtocolVersion.current + 1)"))
+        #expect(link.protocolVersion == ProtocolVersion.oldest)
+        link.close()
+    }
+
     @Test func heartbeatsKeepTheLeaseOnceConfigured() throws {
         let link = try link()
         link.heartbeat = {

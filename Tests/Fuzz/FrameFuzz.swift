@@ -11,7 +11,8 @@ public func fuzzFrames(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     switch start[0] % 3 {
     case 0: check(input, ControlMessage.decode) { $0.encoded() }
     case 1: check(input, GatewayMessage.decode) { $0.encoded() }
-    default: check(input, LeaderMessage.decode) { $0.encoded() }
+    default:
+        check(input, LeaderMessage.decode) { $0.encoded(in: ProtocolVersion.current) }
     }
     return 0
 }

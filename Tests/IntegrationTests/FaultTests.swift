@@ -167,8 +167,7 @@ import Testing
                     body: .viewJoined(view: 1)
                 ).encoded()
                 : GatewayMessage.open(
-                    protocolVersion: ProtocolVersion.current, gateway: Incarnation(rawValue: 1),
-                    view: 0
+                    protocols: .ofThisBuild, gateway: Incarnation(rawValue: 1), view: 0
                 ).encoded()
             _ = socket.send(sign)
             #expect(loop.run(until: MonotonicClock.now() + .seconds(20)) { answers > 0 })

@@ -13,12 +13,17 @@ enum ControlFrames {
         name: "hello",
         message: envelope(
             .hello(
-                Hello(
-                    role: .worker, node: "node-a", device: 3, pid: 4711, softwareVersion: "0.1.0",
-                    declared: [
-                        ConfigurationEntry(key: "model", value: "/models/köln"),
-                        ConfigurationEntry(key: "seed", value: "7"),
-                    ]))),
+                {
+                    var hello = Hello(
+                        role: .worker, node: "node-a", device: 3, pid: 4711,
+                        softwareVersion: "0.1.0",
+                        declared: [
+                            ConfigurationEntry(key: "model", value: "/models/köln"),
+                            ConfigurationEntry(key: "seed", value: "7"),
+                        ])
+                    hello.protocolMax = 1
+                    return hello
+                }())),
         hex: "08011188776655443322111809208104523d080112066e6f64652d61180320e7242a0530"
             + "2e312e303001380142160a056d6f64656c120d2f6d6f64656c732f6bc3b66c6e42090a04"
             + "73656564120137")
@@ -33,6 +38,7 @@ enum ControlFrames {
                         role: .worker, node: "b", device: 1, pid: 2, softwareVersion: "0",
                         declared: [])
                     (hello.worker, hello.startRank, hello.devicePlace) = (9, 2, 3)
+                    hello.protocolMax = 1
                     return hello
                 }())),
         hex: "0801118877665544332211180920810452160801120162180120022a0130300138014"
@@ -46,9 +52,9 @@ enum ControlFrames {
                     worker: 5, dpRank: 2, tpRank: 1,
                     entries: [ConfigurationEntry(key: "block-size", value: "16")],
                     lease: .milliseconds(5000), readyDeadline: .seconds(600),
-                    position: GroupPosition(rank: 5, worldSize: 8)))),
-        hex: "080111887766554433221118092081045a2508051002180122100a0a626c6f636b2d7369"
-            + "7a651202313628882730c0cf24420408051008")
+                    position: nil))),
+        hex: "080111887766554433221118092081045a1f08051002180122100a0a626c6f636b2d7369"
+            + "7a651202313628882730c0cf24")
 
     static let refuse = GoldenFrame(
         name: "refuse",
@@ -70,9 +76,9 @@ enum ControlFrames {
                 Ready(
                     endpoint: "tcp://host:*", collectivesAddress: [0, 1, 0xFF],
                     modelDigest: "abc", blockCount: 1000, blockSize: 16,
-                    position: GroupPosition(rank: 5, worldSize: 8)))),
-        hex: "080111887766554433221118092081046a230a0c7463703a2f2f686f73743a2a12030001"
-            + "ff1a0361626320e80728103a0408051008")
+                    position: nil))),
+        hex: "080111887766554433221118092081046a1d0a0c7463703a2f2f686f73743a2a12030001"
+            + "ff1a0361626320e8072810")
 
     static let view = GoldenFrame(
         name: "view",

@@ -10,7 +10,8 @@ enum GatewayFrames {
     static let open = GoldenFrame(
         name: "open",
         message: GatewayMessage.open(
-            protocolVersion: 1, gateway: Incarnation(rawValue: 0xA0B0_C0D0_E0F0_0102), view: 4),
+            protocols: ProtocolRange.ofThisBuild(upTo: 1),
+            gateway: Incarnation(rawValue: 0xA0B0_C0D0_E0F0_0102), view: 4),
         hex: "0a0d0801110201f0e0d0c0b0a01804")
 
     static let submit = GoldenFrame(

@@ -10,7 +10,7 @@ enum LeaderFrames {
     static let opened = GoldenFrame(
         name: "opened",
         message: LeaderMessage.opened(
-            worker: Incarnation(rawValue: 12), view: 4, requestsMax: 1280),
+            Opened(worker: Incarnation(rawValue: 12), view: 4, requestsMax: 1280)),
         hex: "0a0e090c00000000000000100418800a")
 
     static let outputs = GoldenFrame(

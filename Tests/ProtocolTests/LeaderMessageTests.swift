@@ -49,7 +49,8 @@ import Testing
     func everyFinishReasonArrives(reason: FinishReason) {
         let output = RequestOutput(requestID: RequestID(rawValue: 1), finishReason: reason)
         let message = LeaderMessage.outputs([output], load: RankLoad(), knownSubmissions: 3)
-        #expect(LeaderMessage.decode(message.encoded()) == .success(message))
+        #expect(
+            LeaderMessage.decode(message.encoded(in: ProtocolVersion.current)) == .success(message))
     }
 
     @Test func moreStagesThanThereArePlacesAreRefused() {
@@ -85,6 +86,7 @@ import Testing
     @Test(arguments: RejectionReason.allCases)
     func everyRejectionArrives(reason: RejectionReason) {
         let message = LeaderMessage.rejected(RequestID(rawValue: 3), reason: reason, text: "full")
-        #expect(LeaderMessage.decode(message.encoded()) == .success(message))
+        #expect(
+            LeaderMessage.decode(message.encoded(in: ProtocolVersion.current)) == .success(message))
     }
 }

@@ -138,13 +138,17 @@ struct  Phalanx__V1__Config
   uint32_t lease_milliseconds;
   uint32_t ready_deadline_milliseconds;
   /*
-   * what a worker loads experts for
+   * since 2: chosen for this peer
+   */
+  uint32_t protocol_version;
+  /*
+   * since 2: what a worker loads experts for
    */
   Phalanx__V1__GroupPosition *position;
 };
 #define PHALANX__V1__CONFIG__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__config__descriptor) \
-    , 0, 0, 0, 0,NULL, 0, 0, NULL }
+    , 0, 0, 0, 0,NULL, 0, 0, 0, NULL }
 
 
 struct  Phalanx__V1__Refuse
@@ -214,10 +218,14 @@ struct  Phalanx__V1__View
   Phalanx__V1__Member **members;
   uint64_t configuration_digest;
   char *reason;
+  /*
+   * since 2: of what the members exchange
+   */
+  uint32_t protocol_version;
 };
 #define PHALANX__V1__VIEW__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__view__descriptor) \
-    , 0, 0, 0,NULL, 0, (char *)protobuf_c_empty_string }
+    , 0, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Phalanx__V1__ViewJoined
@@ -407,10 +415,14 @@ struct  Phalanx__V1__PeerStatus
   char *waits_for;
   Phalanx__V1__RankLoad *load;
   char *model_digest;
+  /*
+   * since 2
+   */
+  uint32_t protocol_version;
 };
 #define PHALANX__V1__PEER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__peer_status__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string }
+    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Phalanx__V1__StatusReport
@@ -449,10 +461,18 @@ struct  Phalanx__V1__StatusReport
    */
   size_t n_peers;
   Phalanx__V1__PeerStatus **peers;
+  /*
+   * since 2: the newest of the coordinator
+   */
+  uint32_t protocol_version;
+  /*
+   * since 2
+   */
+  uint32_t view_protocol_version;
 };
 #define PHALANX__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__status_report__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0,NULL, 0,NULL }
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0,NULL, 0,NULL, 0, 0 }
 
 
 struct  Phalanx__V1__DrainRequest

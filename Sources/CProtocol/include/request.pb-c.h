@@ -84,13 +84,20 @@ struct  Phalanx__V1__SamplingParameters
 struct  Phalanx__V1__Open
 {
   ProtobufCMessage base;
+  /*
+   * the oldest that the gateway speaks
+   */
   uint32_t protocol_version;
   uint64_t gateway_incarnation;
   uint32_t view;
+  /*
+   * since 2: the newest; 0: the oldest is the only one
+   */
+  uint32_t protocol_max;
 };
 #define PHALANX__V1__OPEN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__open__descriptor) \
-    , 0, 0, 0 }
+    , 0, 0, 0, 0 }
 
 
 struct  Phalanx__V1__Submit
@@ -278,10 +285,18 @@ struct  Phalanx__V1__Opened
    * Requests of this gateway that the leader holds at most.
    */
   uint32_t requests_max;
+  /*
+   * since 2: chosen for this link
+   */
+  uint32_t protocol_version;
+  /*
+   * since 2: why this gateway is never served
+   */
+  char *refusal;
 };
 #define PHALANX__V1__OPENED__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__opened__descriptor) \
-    , 0, 0, 0 }
+    , 0, 0, 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Phalanx__V1__Rejected

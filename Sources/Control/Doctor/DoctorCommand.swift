@@ -3,11 +3,12 @@ internal import DaemonRuntime
 /// `phalanxctl doctor`: runs every check of the table on this host.
 enum DoctorCommand {
     static let synopsis = (
-        arguments: "[--json] [--strict]",
+        arguments: "[--json] [--strict] [--preflight ROLE]",
         summary: "look at this host and the way to the others, and say what to mend"
     )
     static let page = """
         usage: phalanxctl doctor [--json] [--strict] [--option value ...]
+               phalanxctl doctor --preflight ROLE [--preflight-refuse WHAT] [--option value ...]
 
         Looks at this host as a worker of the deployment would find it: coordinator, ports,
         addresses, the ways to all workers, checkpoint, memory, kernel, libraries, processor. It
@@ -17,7 +18,7 @@ enum DoctorCommand {
           --json                            one line of JSON instead of lines
           --strict                          exit code 1 for warnings too
           --timeout SECONDS                 for each connection and answer (default: 2)
-        \(ControlArguments.page)
+        \(PreflightCommand.page)\(ControlArguments.page)
         Exit codes: 0 nothing is wrong; 1 errors (with --strict also warnings); 64 for a refused
         command line.
 
@@ -30,6 +31,9 @@ enum DoctorCommand {
     static func run(
         _ arguments: [String], _ output: ControlOutput
     ) throws(ControlError) -> ControlExit {
+        if PreflightCommand.isAsked(arguments) {
+            return try PreflightCommand.run(arguments, output)
+        }
         let arguments = try ControlArguments(
             arguments, command: "doctor", flags: ["json", "strict"], shared: nil,
             timeoutSeconds: timeoutSecondsDefault)

@@ -21,7 +21,7 @@ enum HostChecks {
 
     // MARK: Memory of the kernel's kind
 
-    private static func hugePages() -> Finding {
+    static func hugePages() -> Finding {
         let path = "/sys/kernel/mm/transparent_hugepage/enabled"
         return hugePages(setting: SystemFiles.read(path) ?? "", path: path)
     }
@@ -42,7 +42,7 @@ enum HostChecks {
     }
 
     /// The rings between the workers of a host are anonymous files that the others open again.
-    private static func anonymousMemory() -> Finding {
+    static func anonymousMemory() -> Finding {
         let place = "anonymous files"
         let remedy = "--collectives ucx, or a container that allows memfd_create and /proc"
         let descriptor = cl_memfd("phalanx-doctor")
@@ -82,9 +82,11 @@ enum HostChecks {
     static let descriptorsMin = 1024
     static let descriptorsGood = 4096
 
+    static var limitOfDescriptors: Int { Int(cl_limit_descriptors()) }
+
     private static func limits() -> [Finding] {
         let isRDMA = !SystemFiles.entries(of: "/sys/class/infiniband").isEmpty
-        return [descriptors(Int(cl_limit_descriptors()))]
+        return [descriptors(limitOfDescriptors)]
             + (isRDMA ? [lockedMemory(Int(cl_limit_locked_bytes()))] : [])
     }
 
@@ -140,7 +142,7 @@ enum HostChecks {
 
     static let levels = ["reference", "avx2", "avx512", "avx512_bf16"]
 
-    private static func bestLevel() -> String {
+    static func bestLevel() -> String {
         let named = [
             (CK_AVX2, "avx2"), (CK_AVX512, "avx512"), (CK_AVX512_BF16, "avx512_bf16"),
         ]

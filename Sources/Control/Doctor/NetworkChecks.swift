@@ -146,7 +146,7 @@ enum NetworkChecks {
         if !isLocal {
             return .error(
                 place, "no interface of this host has it",
-                "give a worker of this host one of the addresses below")
+                "give the worker an address of this host (ip address shows them)")
         }
         if NetworkProbe.isLoopback(address) && coordinatorIsElsewhere {
             return .error(

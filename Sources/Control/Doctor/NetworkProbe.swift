@@ -71,6 +71,30 @@ enum NetworkProbe {
         return bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen) == 0
     }
 
+    /// Why nobody could listen on that port now, as `errno`; 0 when one could. As daemons do, it
+    /// takes no notice of connections that wait for their end.
+    static func problemListening(_ host: String, _ port: Int) -> Int32 {
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        hints.ai_flags = AI_PASSIVE
+        var list: UnsafeMutablePointer<addrinfo>?
+        guard getaddrinfo(host, "\(port)", &hints, &list) == 0, let first = list else {
+            return EADDRNOTAVAIL
+        }
+        defer { freeaddrinfo(list) }
+        let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        let descriptor = socket(first.pointee.ai_family, type, 0)
+        guard descriptor >= 0 else { return errno }
+        defer { close(descriptor) }
+        var yes: Int32 = 1
+        setsockopt(
+            descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+        guard bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen) == 0,
+            listen(descriptor, 1) == 0
+        else { return errno }
+        return 0
+    }
+
     static func isLoopback(_ host: String) -> Bool {
         host == "localhost" || host == "::1" || host == "[::1]" || host.hasPrefix("127.")
     }

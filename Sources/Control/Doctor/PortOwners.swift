@@ -5,7 +5,7 @@ enum PortOwners {
         let inode: String
     }
 
-    /// Listening sockets in the text of `/proc/net/tcp` or `/proc/net/tcp6`: state 0A.
+    /// Listening sockets in the text of `/proc/self/net/tcp` or `.../tcp6`: state 0A.
     static func listeners(in table: String) -> [Listener] {
         table.split(separator: "\n").dropFirst().compactMap { line in
             let fields = line.split(separator: " ")
@@ -19,7 +19,9 @@ enum PortOwners {
     /// Names and numbers of the processes that listen on `port`, as `name (pid)`. Those of other
     /// users are not to be seen without privileges: "a process of another user".
     static func owners(of port: Int) -> [String] {
-        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].compactMap { SystemFiles.read($0) }
+        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].compactMap {
+            SystemFiles.read($0)
+        }
         let inodes = Set(
             tables.flatMap { listeners(in: $0) }.filter { $0.port == port }.map(\.inode))
         if inodes.isEmpty { return [] }

@@ -52,6 +52,7 @@ struct DeploymentHealth: Hashable {
                         + "\(report.softwareVersion): install one release everywhere")
             }
         }
+        notes += Self.protocols(report)
         if let left = report.readyDeadline, report.viewState != .active {
             notes.append(
                 "the coordinator gives up in \(Readable.time(left)) unless all workers are ready")
@@ -61,6 +62,20 @@ struct DeploymentHealth: Hashable {
         }
         self.problems = problems.map(TextTable.printable)
         self.notes = notes.map(TextTable.printable)
+    }
+
+    /// What is left to be upgraded, by what is spoken.
+    private static func protocols(_ report: StatusReport) -> [String] {
+        let older = report.peers.filter { $0.protocolVersion < report.protocolVersion }
+        guard let first = older.first else { return [] }
+        let rest = older.count > 1 ? " and \(Readable.plural(older.count - 1, "other"))" : ""
+        let view =
+            report.viewState == .active
+            ? "; the workers of view \(report.view) speak \(report.viewProtocolVersion)" : ""
+        return [
+            "\(name(first))\(rest) and the coordinator speak protocol \(first.protocolVersion), "
+                + "not \(report.protocolVersion) yet\(view)"
+        ]
     }
 
     private static func missing(_ report: StatusReport) -> String {

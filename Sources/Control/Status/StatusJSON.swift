@@ -12,6 +12,7 @@ enum StatusJSON {
             "coordinator": .members([
                 "endpoint": .string(endpoint),
                 "version": .string(report.softwareVersion),
+                "protocol": .integer(Int64(report.protocolVersion)),
                 "uptime_seconds": .number(report.uptime.seconds),
                 "lease_seconds": .number(report.lease.seconds),
             ]),
@@ -26,6 +27,7 @@ enum StatusJSON {
             "view": .members([
                 "number": .integer(Int64(report.view)),
                 "state": .string(report.viewState.word),
+                "protocol": .integer(Int64(report.viewProtocolVersion)),
                 "age_seconds": .number(report.viewAge.seconds),
                 "members": .array(
                     report.workers.filter(\.isMember).map { .integer(Int64($0.worker)) }),
@@ -44,6 +46,7 @@ enum StatusJSON {
             .init(key: "node", value: .string(peer.node)),
             .init(key: "pid", value: .integer(Int64(peer.pid))),
             .init(key: "version", value: .string(peer.softwareVersion)),
+            .init(key: "protocol", value: .integer(Int64(peer.protocolVersion))),
             .init(key: "incarnation", value: .string(peer.incarnation.description)),
             .init(key: "silence_seconds", value: .number(peer.silence.seconds)),
             .init(key: "waits_for", value: .string(peer.waitsFor)),

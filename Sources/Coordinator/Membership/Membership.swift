@@ -23,6 +23,9 @@ struct Membership {
     let tensorParallelSize: UInt32
     let configuration: [ConfigurationEntry]
     let lease: Interval
+    /// What the coordinator speaks, and its release.
+    let protocols: ProtocolRange
+    let softwareVersion: String
 
     /// Places of those who left are used again.
     private var slots: [Peer?] = []
@@ -53,8 +56,12 @@ struct Membership {
         placesMax: UInt32,
         tensorParallelSize: UInt32,
         configuration: [ConfigurationEntry],
-        lease: Interval
+        lease: Interval,
+        protocols: ProtocolRange = .ofThisBuild,
+        softwareVersion: String = ""
     ) {
+        self.protocols = protocols
+        self.softwareVersion = softwareVersion
         precondition(worldSize > 0 && worldSize % tensorParallelSize == 0, "\(worldSize) workers")
         precondition(placesMax >= worldSize && placesMax % tensorParallelSize == 0, "\(placesMax)")
         self.worldSize = worldSize
@@ -82,6 +89,9 @@ struct Membership {
     mutating func onHello(
         _ hello: Hello, identity: PeerIdentity, incarnation: Incarnation, at now: Instant
     ) -> HelloAction {
+        guard let spoken = hello.protocols,
+            let protocolVersion = protocols.newestInCommon(with: spoken)
+        else { return .refuse(refusalOfProtocols(hello)) }
         if let refusal = refusal(of: hello) { return .refuse(refusal) }
         if let refusal = refusalOfSecond(hello, identity, at: now) { return .refuse(refusal) }
         let replaced = remove(identity) ?? driver(of: hello).flatMap { remove($0.identity) }
@@ -105,6 +115,7 @@ struct Membership {
             device: hello.device,
             pid: hello.pid,
             softwareVersion: hello.softwareVersion,
+            protocolVersion: protocolVersion,
             worker: worker,
             lastHeard: now
         )
@@ -115,16 +126,14 @@ struct Membership {
         return .admit(peer, replaced: replaced)
     }
 
+    private func refusalOfProtocols(_ hello: Hello) -> Refusal {
+        let text = protocols.refusal(
+            of: hello.protocols, peer: "version \(hello.softwareVersion) on \(hello.node)",
+            this: "the coordinator (version \(softwareVersion))")
+        return Refusal(reason: .protocolVersion, text: text ?? "no protocol in common")
+    }
+
     private func refusal(of hello: Hello) -> Refusal? {
-        let known = ProtocolVersion.oldest...ProtocolVersion.current
-        if hello.protocolMax < known.lowerBound || hello.protocolMin > known.upperBound {
-            let theirs = "\(hello.protocolMin) to \(hello.protocolMax)"
-            let ours = "\(known.lowerBound) to \(known.upperBound)"
-            return Refusal(
-                reason: .protocolVersion,
-                text: "version \(hello.softwareVersion) speaks protocol \(theirs), "
-                    + "the coordinator \(ours): install the same version on all nodes")
-        }
         let differences = hello.declared.compactMap { entry -> ConfigurationDifference? in
             let ours = configuration.first { $0.key == entry.key }?.value ?? ""
             if ours == entry.value { return nil }
@@ -249,6 +258,11 @@ struct Membership {
         }
         if absent.count > names.count { names.append("\(absent.count - names.count) more") }
         return names
+    }
+
+    /// Of what these workers exchange with each other: the newest that all of them speak.
+    func protocolVersion(of workers: [UInt32]) -> UInt32 {
+        workers.reduce(protocols.newest) { min($0, worker($1)?.protocolVersion ?? $0) }
     }
 
     // MARK: Changing

@@ -24,6 +24,8 @@ struct Peer: Equatable {
     let device: UInt32
     let pid: UInt32
     let softwareVersion: String
+    /// The newest that it and the coordinator speak.
+    var protocolVersion = ProtocolVersion.oldest
     /// Index in the group, for workers.
     let worker: UInt32
     var stage: Stage = .configured

@@ -37,6 +37,7 @@ extension Peer {
         status.incarnation = incarnation
         status.pid = pid
         status.softwareVersion = StatusReport.cut(softwareVersion)
+        status.protocolVersion = protocolVersion
         status.silence = max(now - lastHeard, .zero)
         if case .joined(_, view.number) = stage { status.isMember = true }
         status.endpoint = StatusReport.cut(ready?.endpoint ?? "")

@@ -9,7 +9,7 @@ extension CoordinatorCore {
         guard allowance.take(at: now) else { return [] }
         switch message.body {
         case .statusRequest:
-            return [.report(identity, status(at: now))]
+            return [.report(identity, status(at: now), version: versionOfAnswer(to: message))]
         case .drainRequest(let dpRank):
             return onDrainRequest(dpRank, by: message.incarnation, identity)
         case .hello, .config, .refuse, .ready, .view, .viewJoined, .heartbeat, .heartbeatAck,
@@ -19,10 +19,18 @@ extension CoordinatorCore {
         }
     }
 
+    /// An operator says no HELLO: it writes in the newest version that it speaks.
+    private func versionOfAnswer(to message: ControlMessage) -> UInt32 {
+        let protocols = membership.protocols
+        return min(max(message.protocolVersion, protocols.oldest), protocols.newest)
+    }
+
     private func status(at now: Instant) -> StatusReport {
         var report = StatusReport(
             membership: membership, view: view, ranksMin: settings.ranksMin, at: now)
         report.uptime = now - started
+        report.protocolVersion = membership.protocols.newest
+        report.viewProtocolVersion = view.protocolVersion
         report.viewAge = now - viewChanged
         report.viewReason = StatusReport.cut(lastEnd, toBytes: StatusReport.valueBytesMax)
         report.readyDeadline = deadline.map { max($0 - now, .zero) }

@@ -44,6 +44,9 @@ extension CoordinatorCore {
         for (rank, worker) in workers.enumerated() {
             guard let peer = membership.worker(worker), peer.position != plan.position(at: rank)
             else { continue }
+            guard peer.protocolVersion >= ProtocolVersion.negotiated else {
+                return planNothing(because: peer, at: now)
+            }
             plan.expect(worker)
             actions.append(.send(peer.identity, .prepare(plan.position(at: rank))))
         }
@@ -51,6 +54,17 @@ extension CoordinatorCore {
         if actions.isEmpty { return [] }
         let text = "\(actions.count) of the \(workers.count) workers of the next view load experts"
         return [.log(text)] + actions
+    }
+
+    /// A worker of an older release stays at its position, and so do all.
+    private mutating func planNothing(because peer: Peer, at now: Instant) -> [Action] {
+        plan = ViewPlan(
+            [], composition: membership.composition, placesMax: membership.placesMax, at: now)
+        return [
+            .log(
+                "the group stays as it is: \(peer.description) speaks protocol "
+                    + "\(peer.protocolVersion) and takes no other position")
+        ]
     }
 
     mutating func repeatPreparations(at now: Instant) -> [Action] {
@@ -133,7 +147,8 @@ extension CoordinatorCore {
             tensorParallelSize: settings.tensorParallelSize)
         view = View(
             number: view.number + 1, state: .forming, members: members,
-            configurationDigest: view.configurationDigest, reason: "")
+            configurationDigest: view.configurationDigest, reason: "",
+            protocolVersion: membership.protocolVersion(of: plan.workers))
         viewChanged = now
         deadline = deadline ?? now + settings.readyTimeout
         return [.log("view \(view.number) forms with \(members.count) workers")]
@@ -148,7 +163,8 @@ extension CoordinatorCore {
         guard membership.joinedCount == view.members.count else { return [] }
         view = View(
             number: number, state: .active, members: view.members,
-            configurationDigest: view.configurationDigest, reason: "")
+            configurationDigest: view.configurationDigest, reason: "",
+            protocolVersion: view.protocolVersion)
         viewChanged = now
         membership.onServing()
         wake = WakeStateMachine(

@@ -17,12 +17,14 @@ struct CoordinatorCore {
         let lease: Interval
         /// For all workers to appear, load and say READY; and again after a view is retired.
         let readyTimeout: Interval
+        var protocols = ProtocolRange.ofThisBuild
+        var softwareVersion = ""
     }
 
     enum Action: Equatable {
         case send(PeerIdentity, ControlBody)
         /// To an operator, with the time and the version of this process.
-        case report(PeerIdentity, StatusReport)
+        case report(PeerIdentity, StatusReport, version: UInt32)
         case log(String)
         case warn(String)
         /// The service manager's status line.
@@ -67,7 +69,9 @@ struct CoordinatorCore {
             placesMax: settings.ranksMax * settings.tensorParallelSize,
             tensorParallelSize: settings.tensorParallelSize,
             configuration: settings.configuration,
-            lease: settings.lease)
+            lease: settings.lease,
+            protocols: settings.protocols,
+            softwareVersion: settings.softwareVersion)
         view = View(
             number: 0, state: .retired, members: [],
             configurationDigest: Self.digest(of: settings.configuration),
@@ -146,16 +150,6 @@ struct CoordinatorCore {
         }
     }
 
-    private static func isOfWorkers(_ body: ControlBody) -> Bool {
-        switch body {
-        case .ready, .viewJoined, .wakeRequest, .wakeAck, .peerSilent, .prepared, .askToLeave:
-            true
-        case .hello, .config, .refuse, .view, .heartbeat, .heartbeatAck, .wake, .loadUpdate,
-            .leave, .prepare, .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
-            false
-        }
-    }
-
     /// To be called several times a lease.
     mutating func onTimer(at now: Instant) -> [Action] {
         var actions: [Action] = []
@@ -189,7 +183,7 @@ struct CoordinatorCore {
         case .admit(let peer, let replaced):
             var actions: [Action] = []
             let tensorParallelSize = settings.tensorParallelSize
-            let configuration = AssignedConfiguration(
+            var configuration = AssignedConfiguration(
                 worker: peer.worker,
                 dpRank: peer.worker / tensorParallelSize,
                 tpRank: peer.worker % tensorParallelSize,
@@ -200,6 +194,7 @@ struct CoordinatorCore {
                     ? membership.expectedPosition(of: peer.worker)
                     : GroupPosition(rank: 0, worldSize: settings.worldSize))
             if peer.role == .worker && hello.worker != nil { followsAnother = true }
+            configuration.protocolVersion = peer.protocolVersion
             actions.append(.log("\(peer.description) said HELLO"))
             // First of all, so that a peer knows who it is before it hears of a view.
             actions.append(.send(identity, .config(configuration)))
@@ -228,7 +223,8 @@ struct CoordinatorCore {
         if peer.ready == ready { return [] }
         membership.update(peer.identity) {
             $0.stage = .ready(ready)
-            $0.position = ready.position
+            let first = GroupPosition(rank: $0.worker, worldSize: settings.worldSize)
+            $0.position = ready.position ?? first
         }
         // Even while others are loading: of two models the later READY is refused.
         if let refused = refuseOtherModel(of: peer) { return refused }

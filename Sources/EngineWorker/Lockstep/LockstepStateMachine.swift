@@ -27,6 +27,8 @@ struct LockstepStateMachine {
     /// Rows of the next tick beyond which this rank plans no rows of prompts; as all ranks do.
     private(set) var rowLevel = PrefillNegotiation.unlimited
     private var worldSize = 0
+    /// Of the view: all entries of its ticks carry it.
+    private(set) var protocolVersion = ProtocolVersion.oldest
     /// A wake that came before this rank saw that the group goes idle.
     private var earlyWake: UInt64?
     private var wakeRequested: Instant?
@@ -43,7 +45,10 @@ struct LockstepStateMachine {
         self.prefill = prefill
     }
 
-    mutating func onViewActive(_ view: UInt32, worldSize: Int) {
+    mutating func onViewActive(
+        _ view: UInt32, worldSize: Int, protocolVersion: UInt32 = ProtocolVersion.oldest
+    ) {
+        self.protocolVersion = protocolVersion
         state = .idle(view: view, tick: 0)
         self.worldSize = worldSize
         rowLevel = PrefillNegotiation.unlimited
@@ -99,7 +104,8 @@ struct LockstepStateMachine {
 
     enum VectorAction: Equatable {
         case decided(TickDecision)
-        /// A rank is in another view or tick: the view cannot go on.
+        /// A rank is in another view or tick, or takes another version for the view's: the view
+        /// cannot go on.
         case disagreement(rank: Int)
     }
 
@@ -110,7 +116,9 @@ struct LockstepStateMachine {
         }
         valid.removeAll(keepingCapacity: true)
         for (rank, entry) in entries.enumerated() {
-            guard let entry, entry.view == view, entry.tick == tick else {
+            guard let entry, entry.view == view, entry.tick == tick,
+                entry.protocolVersion == protocolVersion
+            else {
                 return .disagreement(rank: rank)
             }
             valid.append(entry)

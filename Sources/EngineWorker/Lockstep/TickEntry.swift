@@ -1,3 +1,5 @@
+import Protocol
+
 /// What one worker contributes to the exchange that begins a tick: 64 bytes, always sent. Rows and
 /// work are those of its DP rank and come from the rank's leader; its TP peers say 0.
 ///
@@ -6,7 +8,8 @@
 ///
 /// Layout, little-endian: magic u32 @0, view u32 @4, tick u64 @8, tokens u32 @16, prefillTokens
 /// u32 @20, kvUsage f32 @24, flags u32 @28 (bit 0 hasWork, bit 1 failed), wishedPrefillTokens u32
-/// @32, nextDecodes u32 @36, planBytes u32 @56, zeros elsewhere.
+/// @32, nextDecodes u32 @36, planBytes u32 @56, protocolVersion u32 @60 (0 in version 1), zeros
+/// elsewhere.
 struct TickEntry: Hashable, Sendable {
     static let byteCount = 64
     private static let magic: UInt32 = 0x5058_5431  // "PXT1"
@@ -29,6 +32,9 @@ struct TickEntry: Hashable, Sendable {
     var nextDecodes: UInt32 = 0
     /// Size of the step plan that the leader sends to its TP peers next; 0: none, a dummy batch.
     var planBytes: UInt32 = 0
+    /// Of the view, as this worker has heard it: what ranks compute alike of the vector depends on
+    /// it.
+    var protocolVersion: UInt32 = ProtocolVersion.oldest
 
     func encode(into buffer: UnsafeMutableRawBufferPointer) {
         precondition(buffer.count == Self.byteCount, "\(buffer.count) bytes for an entry")
@@ -45,6 +51,8 @@ struct TickEntry: Hashable, Sendable {
             of: wishedPrefillTokens.littleEndian, toByteOffset: 32, as: UInt32.self)
         buffer.storeBytes(of: nextDecodes.littleEndian, toByteOffset: 36, as: UInt32.self)
         buffer.storeBytes(of: planBytes.littleEndian, toByteOffset: 56, as: UInt32.self)
+        let version = protocolVersion == ProtocolVersion.oldest ? 0 : protocolVersion
+        buffer.storeBytes(of: version.littleEndian, toByteOffset: 60, as: UInt32.self)
     }
 
     /// nil when the bytes are no entry.
@@ -63,7 +71,8 @@ struct TickEntry: Hashable, Sendable {
             failed: word(28) & 2 != 0,
             wishedPrefillTokens: word(32),
             nextDecodes: word(36),
-            planBytes: word(56)
+            planBytes: word(56),
+            protocolVersion: word(60) == 0 ? ProtocolVersion.oldest : word(60)
         )
     }
 }

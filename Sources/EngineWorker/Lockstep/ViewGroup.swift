@@ -3,6 +3,7 @@ import Protocol
 /// The collectives of one view, and the exchange that begins each of its ticks.
 final class ViewGroup {
     let view: UInt32
+    let protocolVersion: UInt32
     let collectives: any Collectives
     /// In rank order; empty in a group that nobody coordinates.
     private let members: [Member]
@@ -17,8 +18,12 @@ final class ViewGroup {
     /// From the beginning of the last exchange until the slowest peer's entry was here.
     private(set) var waited = Interval.zero
 
-    init(view: UInt32, collectives: any Collectives, members: [Member] = []) {
+    init(
+        view: UInt32, protocolVersion: UInt32 = ProtocolVersion.oldest,
+        collectives: any Collectives, members: [Member] = []
+    ) {
         self.view = view
+        self.protocolVersion = protocolVersion
         self.collectives = collectives
         self.members = members
         entries = Array(repeating: nil, count: collectives.worldSize)

@@ -1,5 +1,8 @@
 internal import CProtocol
 
+/// A field that says which version was chosen. Before there was a choice there was no field.
+func chosenVersion(_ field: UInt32) -> UInt32 { field == 0 ? ProtocolVersion.oldest : field }
+
 extension ConfigurationEntry {
     func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__ConfigurationEntry> {
         arena.make { message in
@@ -54,7 +57,9 @@ extension Hello {
 }
 
 extension AssignedConfiguration {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Config> {
+    func packed(
+        _ arena: CArena, _ version: UInt32
+    ) -> UnsafeMutablePointer<Phalanx__V1__Config> {
         arena.make { message in
             phalanx__v1__config__init(message)
             message.pointee.worker = worker
@@ -65,7 +70,10 @@ extension AssignedConfiguration {
             message.pointee.lease_milliseconds = UInt32(clamping: lease.milliseconds)
             message.pointee.ready_deadline_milliseconds = UInt32(
                 clamping: readyDeadline.milliseconds)
-            message.pointee.position = position.packed(arena)
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.protocol_version = protocolVersion
+                message.pointee.position = position?.packed(arena)
+            }
         }
     }
 
@@ -78,7 +86,8 @@ extension AssignedConfiguration {
             entries: try list(message.entries, message.n_entries, ConfigurationEntry.init(_:)),
             lease: .milliseconds(Int(message.lease_milliseconds)),
             readyDeadline: .milliseconds(Int(message.ready_deadline_milliseconds)),
-            position: try GroupPosition(message.position, of: "Config"))
+            position: try GroupPosition.optional(message.position, of: "Config"))
+        protocolVersion = chosenVersion(message.protocol_version)
     }
 }
 
@@ -118,7 +127,7 @@ extension Refusal {
 }
 
 extension Ready {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Ready> {
+    func packed(_ arena: CArena, _ version: UInt32) -> UnsafeMutablePointer<Phalanx__V1__Ready> {
         arena.make { message in
             phalanx__v1__ready__init(message)
             message.pointee.endpoint = arena.string(endpoint)
@@ -126,7 +135,9 @@ extension Ready {
             message.pointee.model_digest = arena.string(modelDigest)
             message.pointee.block_count = blockCount
             message.pointee.block_size = blockSize
-            message.pointee.position = position.packed(arena)
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.position = position?.packed(arena)
+            }
         }
     }
 
@@ -142,7 +153,7 @@ extension Ready {
             modelDigest: text(message.model_digest),
             blockCount: message.block_count,
             blockSize: message.block_size,
-            position: try GroupPosition(message.position, of: "Ready"))
+            position: try GroupPosition.optional(message.position, of: "Ready"))
     }
 }
 
@@ -177,7 +188,9 @@ extension Member {
 }
 
 extension View {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__View> {
+    func packed(
+        _ arena: CArena, _ version: UInt32
+    ) -> UnsafeMutablePointer<Phalanx__V1__View> {
         arena.make { message in
             phalanx__v1__view__init(message)
             message.pointee.number = number
@@ -186,6 +199,9 @@ extension View {
             message.pointee.members = arena.messages(members) { $0.packed($1) }
             message.pointee.configuration_digest = configurationDigest
             message.pointee.reason = arena.string(reason)
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.protocol_version = protocolVersion
+            }
         }
     }
 
@@ -207,7 +223,8 @@ extension View {
             state: state,
             members: members,
             configurationDigest: message.configuration_digest,
-            reason: text(message.reason))
+            reason: text(message.reason),
+            protocolVersion: chosenVersion(message.protocol_version))
     }
 }
 

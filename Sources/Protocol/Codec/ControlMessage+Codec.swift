@@ -10,7 +10,7 @@ extension ControlMessage {
                 envelope.pointee.incarnation = incarnation.rawValue
                 envelope.pointee.view = view
                 envelope.pointee.sequence = sequence
-                body.pack(into: envelope, arena)
+                body.pack(into: envelope, arena, protocolVersion)
             })
     }
 
@@ -38,7 +38,8 @@ extension ControlMessage {
 
 extension ControlBody {
     fileprivate func pack(
-        into envelope: UnsafeMutablePointer<Phalanx__V1__Envelope>, _ arena: CArena
+        into envelope: UnsafeMutablePointer<Phalanx__V1__Envelope>, _ arena: CArena,
+        _ version: UInt32
     ) {
         switch self {
         case .hello(let hello):
@@ -46,16 +47,16 @@ extension ControlBody {
             envelope.pointee.hello = hello.packed(arena)
         case .config(let config):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_CONFIG
-            envelope.pointee.config = config.packed(arena)
+            envelope.pointee.config = config.packed(arena, version)
         case .refuse(let refusal):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_REFUSE
             envelope.pointee.refuse = refusal.packed(arena)
         case .ready(let ready):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_READY
-            envelope.pointee.ready = ready.packed(arena)
+            envelope.pointee.ready = ready.packed(arena, version)
         case .view(let view):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_VIEW_STATE
-            envelope.pointee.view_state = view.packed(arena)
+            envelope.pointee.view_state = view.packed(arena, version)
         case .heartbeat(let heartbeat):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_HEARTBEAT
             envelope.pointee.heartbeat = heartbeat.packed(arena)
@@ -65,7 +66,7 @@ extension ControlBody {
             .leave:
             packSmall(into: envelope, arena)
         case .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
-            packOperators(into: envelope, arena)
+            packOperators(into: envelope, arena, version)
         }
     }
 

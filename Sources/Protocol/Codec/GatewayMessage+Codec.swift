@@ -91,17 +91,20 @@ extension SamplingParameters {
 }
 
 extension GatewayMessage {
+    /// The same bytes in every version; an OPEN says itself which are spoken.
     public func encoded() -> [UInt8] {
         let arena = CArena()
         return CArena.pack(
             arena.make { (message: UnsafeMutablePointer<Phalanx__V1__GatewayMessage>) in
                 phalanx__v1__gateway_message__init(message)
                 switch self {
-                case .open(let version, let gateway, let view):
+                case .open(let protocols, let gateway, let view):
                     message.pointee.body_case = PHALANX__V1__GATEWAY_MESSAGE__BODY_OPEN
                     message.pointee.open = arena.make { open in
                         phalanx__v1__open__init(open)
-                        open.pointee.protocol_version = version
+                        open.pointee.protocol_version = protocols?.oldest ?? 0
+                        let newest = protocols?.newest ?? 0
+                        open.pointee.protocol_max = newest == protocols?.oldest ? 0 : newest
                         open.pointee.gateway_incarnation = gateway.rawValue
                         open.pointee.view = view
                     }
@@ -146,8 +149,10 @@ extension GatewayMessage {
         switch unpacked.pointee.body_case {
         case PHALANX__V1__GATEWAY_MESSAGE__BODY_OPEN:
             guard let open = unpacked.pointee.open else { throw .missingBody(message: name) }
+            let oldest = open.pointee.protocol_version
+            let newest = open.pointee.protocol_max == 0 ? oldest : open.pointee.protocol_max
             return .open(
-                protocolVersion: open.pointee.protocol_version,
+                protocols: ProtocolRange(oldest: oldest, newest: newest),
                 gateway: Incarnation(rawValue: open.pointee.gateway_incarnation),
                 view: open.pointee.view)
         case PHALANX__V1__GATEWAY_MESSAGE__BODY_SUBMIT:

@@ -9,6 +9,13 @@ extension GroupPosition {
         }
     }
 
+    /// Nil where a message has none.
+    static func optional(
+        _ message: UnsafeMutablePointer<Phalanx__V1__GroupPosition>?, of name: String
+    ) throws(CodecError) -> GroupPosition? {
+        message == nil ? nil : try GroupPosition(message, of: name)
+    }
+
     /// - Parameter name: the message that it is part of.
     init(
         _ message: UnsafeMutablePointer<Phalanx__V1__GroupPosition>?, of name: String

@@ -133,21 +133,41 @@ extension RankLoad {
     }
 }
 
+extension Opened {
+    func packed(
+        _ arena: CArena, _ version: UInt32
+    ) -> UnsafeMutablePointer<Phalanx__V1__Opened> {
+        arena.make { message in
+            phalanx__v1__opened__init(message)
+            message.pointee.worker_incarnation = worker.rawValue
+            message.pointee.view = view
+            message.pointee.requests_max = requestsMax
+            guard version >= ProtocolVersion.negotiated else { return }
+            message.pointee.protocol_version = protocolVersion
+            message.pointee.refusal = arena.string(refusal)
+        }
+    }
+
+    init(_ message: Phalanx__V1__Opened) {
+        self.init(
+            worker: Incarnation(rawValue: message.worker_incarnation), view: message.view,
+            requestsMax: message.requests_max)
+        protocolVersion = chosenVersion(message.protocol_version)
+        refusal = StatusReport.cut(text(message.refusal), toBytes: Self.refusalBytesMax)
+    }
+}
+
 extension LeaderMessage {
-    public func encoded() -> [UInt8] {
+    /// - Parameter version: of the link.
+    public func encoded(in version: UInt32) -> [UInt8] {
         let arena = CArena()
         return CArena.pack(
             arena.make { (message: UnsafeMutablePointer<Phalanx__V1__LeaderMessage>) in
                 phalanx__v1__leader_message__init(message)
                 switch self {
-                case .opened(let worker, let view, let requestsMax):
+                case .opened(let opened):
                     message.pointee.body_case = PHALANX__V1__LEADER_MESSAGE__BODY_OPENED
-                    message.pointee.opened = arena.make { opened in
-                        phalanx__v1__opened__init(opened)
-                        opened.pointee.worker_incarnation = worker.rawValue
-                        opened.pointee.view = view
-                        opened.pointee.requests_max = requestsMax
-                    }
+                    message.pointee.opened = opened.packed(arena, version)
                 case .outputs(let outputs, let load, let knownSubmissions):
                     message.pointee.body_case = PHALANX__V1__LEADER_MESSAGE__BODY_OUTPUTS
                     message.pointee.outputs = arena.make { batch in
@@ -183,10 +203,7 @@ extension LeaderMessage {
         switch unpacked.pointee.body_case {
         case PHALANX__V1__LEADER_MESSAGE__BODY_OPENED:
             guard let opened = unpacked.pointee.opened else { throw .missingBody(message: name) }
-            return .opened(
-                worker: Incarnation(rawValue: opened.pointee.worker_incarnation),
-                view: opened.pointee.view,
-                requestsMax: opened.pointee.requests_max)
+            return .opened(Opened(opened.pointee))
         case PHALANX__V1__LEADER_MESSAGE__BODY_OUTPUTS:
             guard let batch = unpacked.pointee.outputs, let load = batch.pointee.load else {
                 throw .missingBody(message: name)

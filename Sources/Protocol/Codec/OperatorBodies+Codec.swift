@@ -2,7 +2,8 @@ internal import CProtocol
 
 extension ControlBody {
     func packOperators(
-        into envelope: UnsafeMutablePointer<Phalanx__V1__Envelope>, _ arena: CArena
+        into envelope: UnsafeMutablePointer<Phalanx__V1__Envelope>, _ arena: CArena,
+        _ version: UInt32
     ) {
         switch self {
         case .statusRequest:
@@ -10,7 +11,7 @@ extension ControlBody {
             envelope.pointee.status_request = arena.make { phalanx__v1__status_request__init($0) }
         case .statusReport(let report):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_STATUS_REPORT
-            envelope.pointee.status_report = report.packed(arena)
+            envelope.pointee.status_report = report.packed(arena, version)
         case .drainRequest(let dpRank):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_DRAIN_REQUEST
             envelope.pointee.drain_request = arena.make { request in
@@ -66,7 +67,9 @@ extension Interval {
 }
 
 extension PeerStatus {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__PeerStatus> {
+    func packed(
+        _ arena: CArena, _ version: UInt32
+    ) -> UnsafeMutablePointer<Phalanx__V1__PeerStatus> {
         arena.make { message in
             phalanx__v1__peer_status__init(message)
             message.pointee.role = role.rawValue
@@ -87,6 +90,9 @@ extension PeerStatus {
             message.pointee.waits_for = arena.string(waitsFor)
             message.pointee.load = load.packed(arena)
             message.pointee.model_digest = arena.string(modelDigest)
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.protocol_version = protocolVersion
+            }
         }
     }
 
@@ -115,11 +121,14 @@ extension PeerStatus {
         endpoint = text(message.endpoint)
         waitsFor = text(message.waits_for)
         modelDigest = text(message.model_digest)
+        protocolVersion = chosenVersion(message.protocol_version)
     }
 }
 
 extension StatusReport {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__StatusReport> {
+    func packed(
+        _ arena: CArena, _ version: UInt32
+    ) -> UnsafeMutablePointer<Phalanx__V1__StatusReport> {
         arena.make { message in
             phalanx__v1__status_report__init(message)
             message.pointee.software_version = arena.string(softwareVersion)
@@ -141,7 +150,11 @@ extension StatusReport {
             message.pointee.n_configuration = configuration.count
             message.pointee.configuration = arena.messages(configuration) { $0.packed($1) }
             message.pointee.n_peers = peers.count
-            message.pointee.peers = arena.messages(peers) { $0.packed($1) }
+            message.pointee.peers = arena.messages(peers) { $0.packed($1, version) }
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.protocol_version = protocolVersion
+                message.pointee.view_protocol_version = viewProtocolVersion
+            }
         }
     }
 
@@ -177,6 +190,8 @@ extension StatusReport {
         configuration = try list(
             message.configuration, message.n_configuration, ConfigurationEntry.init(_:))
         peers = try list(message.peers, message.n_peers, PeerStatus.init(_:))
+        protocolVersion = chosenVersion(message.protocol_version)
+        viewProtocolVersion = chosenVersion(message.view_protocol_version)
     }
 }
 

@@ -35,6 +35,10 @@ public struct Hello: Hashable, Sendable {
     public var softwareVersion: String
     public var protocolMin: UInt32 = ProtocolVersion.oldest
     public var protocolMax: UInt32 = ProtocolVersion.current
+    /// nil: versions that are no range.
+    public var protocols: ProtocolRange? {
+        ProtocolRange(oldest: protocolMin, newest: protocolMax)
+    }
     /// The deployment-wide keys that this process was given itself, by flag or file.
     public var declared: [ConfigurationEntry]
     /// The place that a worker has loaded its experts for; nil before it has one.
@@ -83,8 +87,11 @@ public struct AssignedConfiguration: Hashable, Sendable {
     public let entries: [ConfigurationEntry]
     public let lease: Interval
     public let readyDeadline: Interval
-    /// What a worker loads experts for; it may be asked for another one later.
-    public let position: GroupPosition
+    /// What a worker loads experts for; it may be asked for another one later. Nil in version 1:
+    /// its own number among the workers that the deployment begins with.
+    public let position: GroupPosition?
+    /// Chosen for this peer: the newest that it and the coordinator speak.
+    public var protocolVersion = ProtocolVersion.oldest
 
     public init(
         worker: UInt32,
@@ -93,7 +100,7 @@ public struct AssignedConfiguration: Hashable, Sendable {
         entries: [ConfigurationEntry],
         lease: Interval,
         readyDeadline: Interval,
-        position: GroupPosition
+        position: GroupPosition?
     ) {
         self.worker = worker
         self.dpRank = dpRank
@@ -139,15 +146,15 @@ public struct Ready: Hashable, Sendable {
     public let modelDigest: String
     public let blockCount: UInt32
     public let blockSize: UInt32
-    /// What it has experts for.
-    public let position: GroupPosition
+    /// What it has experts for. Nil in version 1: what it was told first.
+    public let position: GroupPosition?
     public init(
         endpoint: String,
         collectivesAddress: [UInt8],
         modelDigest: String,
         blockCount: UInt32,
         blockSize: UInt32,
-        position: GroupPosition
+        position: GroupPosition?
     ) {
         self.endpoint = endpoint
         self.collectivesAddress = collectivesAddress
@@ -211,14 +218,18 @@ public struct View: Hashable, Sendable {
     public let configurationDigest: UInt64
     /// Why it was retired, or who is missing while nothing has formed yet.
     public let reason: String
+    /// Of what the members exchange with each other: the newest that all of them speak.
+    public let protocolVersion: UInt32
 
     public init(
         number: UInt32,
         state: State,
         members: [Member],
         configurationDigest: UInt64,
-        reason: String
+        reason: String,
+        protocolVersion: UInt32 = ProtocolVersion.oldest
     ) {
+        self.protocolVersion = protocolVersion
         self.number = number
         self.state = state
         self.members = members
@@ -238,7 +249,8 @@ extension View {
                     incarnation: Incarnation(rawValue: 0), node: member.node,
                     endpoint: member.endpoint, collectivesAddress: [],
                     blockCount: member.blockCount, blockSize: member.blockSize)
-            }, configurationDigest: configurationDigest, reason: reason)
+            }, configurationDigest: configurationDigest, reason: reason,
+            protocolVersion: protocolVersion)
     }
 }
 
@@ -296,6 +308,8 @@ public enum ControlBody: Hashable, Sendable {
 
 /// Every message of the control plane.
 public struct ControlMessage: Hashable, Sendable {
+    /// In which it is written. A HELLO and all before the answer to it are in the oldest version
+    /// of the sender, an operator's questions in its newest.
     public let protocolVersion: UInt32
     /// The sender's.
     public let incarnation: Incarnation

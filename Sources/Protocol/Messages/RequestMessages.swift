@@ -20,12 +20,6 @@ public struct Incarnation: Hashable, Comparable, Sendable, CustomStringConvertib
     public var description: String { String(rawValue, radix: 16) }
 }
 
-public enum ProtocolVersion {
-    /// Spoken by this build; peers that speak another one are refused in the handshake.
-    public static let current: UInt32 = 1
-    public static let oldest: UInt32 = 1
-}
-
 /// A sequence to generate, as it goes to a leader. `n` choices are `n` of these.
 public struct GenerationRequest: Hashable, Sendable {
     public let requestID: RequestID
@@ -62,8 +56,8 @@ public struct GenerationRequest: Hashable, Sendable {
 
 /// What a gateway says to a leader.
 public enum GatewayMessage: Hashable, Sendable {
-    /// Introduction, repeated as the sign of life.
-    case open(protocolVersion: UInt32, gateway: Incarnation, view: UInt32)
+    /// Introduction, repeated as the sign of life; nil: versions that are no range.
+    case open(protocols: ProtocolRange?, gateway: Incarnation, view: UInt32)
     case submit(GenerationRequest)
     case cancel([RequestID])
 }
@@ -160,9 +154,30 @@ public enum RejectionReason: UInt32, Hashable, Sendable, CaseIterable {
     case invalid = 5
 }
 
+/// A leader's answer to OPEN.
+public struct Opened: Hashable, Sendable {
+    public static let refusalBytesMax = 1024
+
+    public let worker: Incarnation
+    /// 0: the leader takes nothing now.
+    public let view: UInt32
+    /// Requests of this gateway that the leader holds at most.
+    public let requestsMax: UInt32
+    /// Chosen for this link.
+    public var protocolVersion = ProtocolVersion.oldest
+    /// Why this gateway is never served; empty when it is.
+    public var refusal = ""
+
+    public init(worker: Incarnation, view: UInt32, requestsMax: UInt32) {
+        self.worker = worker
+        self.view = view
+        self.requestsMax = requestsMax
+    }
+}
+
 /// What a leader says to a gateway.
 public enum LeaderMessage: Hashable, Sendable {
-    case opened(worker: Incarnation, view: UInt32, requestsMax: UInt32)
+    case opened(Opened)
     /// What a step brought, perhaps nothing, and how busy the rank is.
     ///
     /// `knownSubmissions` of the submissions that came over this connection are in `load`, taken or

@@ -26,6 +26,8 @@ public struct PeerStatus: Hashable, Sendable {
     /// What keeps it from working; empty when nothing does.
     public var waitsFor = ""
     public var load = RankLoad()
+    /// Between it and the coordinator.
+    public var protocolVersion = ProtocolVersion.oldest
 
     public init(role: PeerRole) { self.role = role }
 }
@@ -58,6 +60,10 @@ public struct StatusReport: Hashable, Sendable {
     public var configuration: [ConfigurationEntry] = []
     /// Workers by index, then gateways.
     public var peers: [PeerStatus] = []
+    /// The newest that the coordinator speaks.
+    public var protocolVersion = ProtocolVersion.oldest
+    /// Of what the workers of the view exchange.
+    public var viewProtocolVersion = ProtocolVersion.oldest
 
     public init() {}
 

@@ -111,6 +111,25 @@ import Testing
         #expect(machine.state == .running(view: 1, tick: 8))
     }
 
+    /// What ranks derive from a vector depends on the view's version, so they must agree on it.
+    @Test func aRankThatTakesAnotherVersionForTheViewsEndsIt() {
+        for version in [1, 2] as [UInt32] {
+            var machine = LockstepStateMachine(syncInterval: 1)
+            machine.onViewActive(1, worldSize: 2, protocolVersion: version)
+            _ = machine.onWake(view: 1, fromTick: 0)
+            var same = Self.entry(tick: 0, hasWork: true)
+            same.protocolVersion = version
+            var other = same
+            other.protocolVersion = 3 - version
+            var otherMachine = machine
+            #expect(otherMachine.onVector([same, other]) == .disagreement(rank: 1))
+            guard case .decided = machine.onVector([same, same]) else {
+                Issue.record("one version is no disagreement")
+                continue
+            }
+        }
+    }
+
     @Test func anotherViewForgetsTheEarlyWake() {
         var machine = Self.running(tick: 5)
         _ = machine.onWake(view: 1, fromTick: 1)

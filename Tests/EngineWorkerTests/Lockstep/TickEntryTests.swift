@@ -6,7 +6,7 @@ import Testing
     static let entry = TickEntry(
         view: 0x0102_0304, tick: 0x0506_0708_090A_0B0C, tokens: 17, prefillTokens: 16,
         kvUsage: 0.5, hasWork: true, failed: false, wishedPrefillTokens: 18, nextDecodes: 19,
-        planBytes: 0x0A0B)
+        planBytes: 0x0A0B, protocolVersion: 2)
 
     static func bytes(_ entry: TickEntry) -> [UInt8] {
         var bytes = [UInt8](repeating: 0xEE, count: TickEntry.byteCount)
@@ -25,8 +25,15 @@ import Testing
             18, 0, 0, 0, 19, 0, 0, 0,
         ]
         let tail: [UInt8] =
-            Array(repeating: 0, count: 16) + [0x0B, 0x0A] + Array(repeating: 0, count: 6)
+            Array(repeating: 0, count: 16) + [0x0B, 0x0A, 0, 0, 2, 0, 0, 0]
         #expect(Self.bytes(Self.entry) == head + tail)
+    }
+
+    @Test func versionOneHasNoVersionInItsEntries() {
+        var entry = Self.entry
+        entry.protocolVersion = 1
+        #expect(Self.bytes(entry).suffix(4) == [0, 0, 0, 0])
+        #expect(Self.decode(Self.bytes(entry)) == entry)
     }
 
     @Test(arguments: [false, true], [false, true])

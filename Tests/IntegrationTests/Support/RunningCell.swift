@@ -82,8 +82,10 @@ final class RunningCell {
     }
 
     /// A new process in the place of a worker that has ended.
-    func restartWorker(_ index: Int) throws {
-        workers[index] = try Self.worker(index, coordinatorPort, workerOptions)
+    ///
+    /// - Parameter options: in the place of those that the first one had.
+    func restartWorker(_ index: Int, options: [String]? = nil) throws {
+        workers[index] = try Self.worker(index, coordinatorPort, options ?? workerOptions)
     }
 
     /// A worker more, of a device that none had.

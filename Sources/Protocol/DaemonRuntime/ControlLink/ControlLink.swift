@@ -36,6 +36,9 @@ public final class ControlLink {
     private var hello: Hello
     private let onEvent: (Event) -> Void
     private var sequence: UInt64 = 0
+    /// What is said to the coordinator is written in it: chosen by its answer to HELLO, and before
+    /// that the oldest that this process speaks.
+    public private(set) var protocolVersion: UInt32
     private var isConfigured = false
     private var lease = Interval.seconds(5)
     private var started = MonotonicClock.now()
@@ -83,6 +86,7 @@ public final class ControlLink {
         self.patience = patience
         self.incarnation = incarnation
         self.hello = hello
+        protocolVersion = hello.protocolMin
         self.onEvent = onEvent
         try socket.connect(endpoint)
         socket.attach(to: loop) { [weak self] _, frame in self?.receive(frame) }
@@ -95,7 +99,8 @@ public final class ControlLink {
     public func send(_ body: ControlBody) -> Bool {
         sequence += 1
         let message = ControlMessage(
-            incarnation: incarnation, view: view, sequence: sequence, body: body)
+            protocolVersion: protocolVersion, incarnation: incarnation, view: view,
+            sequence: sequence, body: body)
         return socket.send(message.encoded()) == .sent
     }
 
@@ -109,6 +114,11 @@ public final class ControlLink {
     /// Says that this process is to go, and stays until ``Event/released``, so that the others can
     /// get ready to do without it. May be repeated.
     public func askToLeave(_ reason: String) {
+        // An older coordinator knows no such question.
+        guard protocolVersion >= ProtocolVersion.negotiated else {
+            leave(reason)
+            return onEvent(.released)
+        }
         isLeaving = true
         send(.askToLeave(reason: reason))
     }
@@ -174,11 +184,7 @@ public final class ControlLink {
         lastHeard = MonotonicClock.now()
         switch message.body {
         case .config(let configuration):
-            guard !isConfigured else { return }
-            isConfigured = true
-            lease = configuration.lease
-            if hello.role == .worker { hello.worker = configuration.worker }
-            onEvent(.configured(configuration))
+            if !isConfigured { onConfigured(configuration) }
         case .refuse(let refusal):
             onRefusal(refusal)
         case .view(let view):
@@ -199,6 +205,21 @@ public final class ControlLink {
         }
     }
 
+    private func onConfigured(_ configuration: AssignedConfiguration) {
+        let version = configuration.protocolVersion
+        guard let spoken = hello.protocols, spoken.contains(version) else {
+            let text =
+                "the coordinator chose protocol \(version), which is none of this process: install "
+                + "a newer release there"
+            return onEvent(.refused(Refusal(reason: .protocolVersion, text: text)))
+        }
+        protocolVersion = version
+        isConfigured = true
+        lease = configuration.lease
+        if hello.role == .worker { hello.worker = configuration.worker }
+        onEvent(.configured(configuration))
+    }
+
     private func onRefusal(_ refusal: Refusal) {
         switch refusal.reason {
         case .unknownPeer where isLeaving, .draining where isLeaving:
@@ -208,6 +229,7 @@ public final class ControlLink {
             if isConfigured {
                 logger.notice("the coordinator was restarted")
                 isConfigured = false
+                protocolVersion = hello.protocolMin
                 send(.hello(hello))
             }
         case .groupFull:

@@ -51,6 +51,11 @@ public enum DaemonProcess {
         return "tcp://\(host):\(options.requiredInteger("data-parallel-rpc-port"))"
     }
 
+    /// The versions of the wire protocol that this process speaks.
+    public static func protocols(_ options: Options) -> ProtocolRange {
+        options.integer("protocol-max").map { .ofThisBuild(upTo: UInt32($0)) } ?? .ofThisBuild
+    }
+
     public static func hello(_ role: PeerRole, _ options: Options) -> Hello {
         var hello = Hello(
             role: role,
@@ -59,6 +64,8 @@ public enum DaemonProcess {
             pid: UInt32(getpid()),
             softwareVersion: version,
             declared: options.declared)
+        let protocols = protocols(options)
+        (hello.protocolMin, hello.protocolMax) = (protocols.oldest, protocols.newest)
         if role == .worker {
             hello.startRank = options.integer("data-parallel-start-rank").map { UInt32($0) }
             hello.devicePlace = UInt32(options.devicePlace)

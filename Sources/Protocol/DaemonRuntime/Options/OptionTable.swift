@@ -1,6 +1,9 @@
+internal import Protocol
+
 /// Every option of the three daemons, with vLLM's names where vLLM has the option.
 public enum OptionTable {
     private static let everyone: OptionSpecification.Scope = .node(DaemonKind.allCases)
+    private static let protocols = Int(ProtocolVersion.oldest)...Int(ProtocolVersion.current)
     public static let all: [OptionSpecification] = deployment + node + launcher
 
     static let deployment: [OptionSpecification] = [
@@ -125,6 +128,10 @@ public enum OptionTable {
             "plaintext-links", .flag, everyone, default: "false",
             help: "Links that leave the host need no keys; only for networks that nobody else "
                 + "reaches."),
+        .init(
+            "protocol-max", .integer(protocols), everyone,
+            help: "Newest version of the wire protocol that this process speaks; default: all it "
+                + "knows. For upgrades process by process."),
         .init(
             "host", .text, .node([.gateway]), default: "127.0.0.1",
             help: "Address on which HTTP is served."),
