@@ -55,7 +55,6 @@ final class LeaderLinks {
     private let security: LinkSecurity
     private let onEvent: (Event) -> Void
     private var links: [Link] = []
-    private var linkCount: UInt64 = 0
 
     init(
         context: ZeroMQContext,
@@ -89,15 +88,15 @@ final class LeaderLinks {
     }
 
     private func link(to rank: Int, view: UInt32, endpoint: String, cacheCapacity: Int) {
-        linkCount += 1
-        let identity = [incarnation.rawValue, linkCount].flatMap { word in
-            (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * (7 - $0))) }
-        }
+        // Another secret for each connection, which is therefore another peer.
+        let identity = ControlIdentity.bytes(
+            role: UInt8(truncatingIfNeeded: PeerRole.gateway.rawValue), incarnation: incarnation,
+            secret: MonotonicClock.randomUInt64())
         var limits = SocketLimits()
         limits.reconnectMilliseconds = SocketLimits.neverReconnect
         do throws(TransportError) {
             let socket = try ZeroMQSocket(
-                .dealer(identity: [UInt8(2)] + identity), context: context, limits: limits,
+                .dealer(identity: identity), context: context, limits: limits,
                 security: security.client(of: .worker))
             try socket.connect(endpoint)
             let link = Link(

@@ -63,7 +63,8 @@ public final class ControlLink {
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
         let identity = ControlIdentity.bytes(
-            role: UInt8(truncatingIfNeeded: hello.role.rawValue), incarnation: incarnation)
+            role: UInt8(truncatingIfNeeded: hello.role.rawValue), incarnation: incarnation,
+            secret: MonotonicClock.randomUInt64())
         socket = try ZeroMQSocket(
             .dealer(identity: identity), context: context, limits: limits,
             security: security.client(of: .coordinator))
