@@ -15,7 +15,7 @@ public final class GatewayService {
     let loop = EventLoop()
     let logger: Logger
     let notifier = ServiceNotifier()
-    let options: Options
+    var options: Options
     private let context = ZeroMQContext()
     private let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
     private(set) var control: ControlLink?
@@ -24,7 +24,7 @@ public final class GatewayService {
     var links: LeaderLinks?
     var model: ServedModel?
     var metrics: GatewayMetrics?
-    let keys: APIKeys
+    var keys: APIKeys
     var admission = AdmissionControl()
     var router: RankRouter
     let servedRanks: ServedRanks
@@ -40,16 +40,14 @@ public final class GatewayService {
     var seedCounter: UInt64 = 0
     private var drainDeadline: Instant?
     private var exitCode: Int32 = 0
-    private let security: LinkSecurity
+    var security: LinkSecurity
     private var announced = false
 
     public init(options: Options, logger: Logger) throws {
         self.options = options
         self.logger = logger
         keys = APIKeys(options.list("api-key"))
-        security = try LinkSecurity(
-            options, role: .gateway, peers: [.coordinator, .worker],
-            addresses: ["data-parallel-address"])
+        security = try Self.linkOptions.security(options)
         servedRanks = try ServedRanks(
             hybrid: options.flag("data-parallel-hybrid-lb"),
             external: options.flag("data-parallel-external-lb"),
@@ -78,7 +76,7 @@ public final class GatewayService {
         notifier.endpoint("\(scheme)://\(name):\(bound)")
     }
 
-    private static func tls(_ options: Options) throws -> TLSContext? {
+    static func tls(_ options: Options) throws -> TLSContext? {
         let certificate = options.text("ssl-certfile")
         let key = options.text("ssl-keyfile")
         guard certificate != nil || key != nil else { return nil }
@@ -92,7 +90,9 @@ public final class GatewayService {
     ///
     /// - Returns: the process's exit code.
     public func run() -> Int32 {
-        loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in self?.drain() }
+        loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { [weak self] signal in
+            if signal == SIGHUP { self?.reload() } else { self?.drain() }
+        }
         links = LeaderLinks(
             context: context, loop: loop, logger: logger, incarnation: incarnation,
             security: security

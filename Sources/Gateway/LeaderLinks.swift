@@ -52,7 +52,9 @@ final class LeaderLinks {
     private let loop: EventLoop
     private let logger: Logger
     private let incarnation: Incarnation
-    private let security: LinkSecurity
+    private var security: LinkSecurity
+    /// Connections to leaders that did not come about.
+    private(set) var failedHandshakes: UInt64 = 0
     private let onEvent: (Event) -> Void
     private var links: [Link] = []
 
@@ -74,6 +76,12 @@ final class LeaderLinks {
             self?.replaceSilent()
             self?.sayOpen()
         }
+    }
+
+    /// For links that come.
+    func adopt(_ security: LinkSecurity) {
+        self.security = security
+        for link in links { link.socket.adopt(security.client(of: .worker)) }
     }
 
     /// Connects to leaders of an active view; those of an older one are left.
@@ -98,6 +106,11 @@ final class LeaderLinks {
             let socket = try ZeroMQSocket(
                 .dealer(identity: identity), context: context, limits: limits,
                 security: security.client(of: .worker))
+            socket.onHandshakeFailure = { [weak self, logger] failure in
+                self?.failedHandshakes += 1
+                logger.throttledWarning(
+                    "no link to a leader: \(failure.text)", ["rank": rank, "endpoint": endpoint])
+            }
             try socket.connect(endpoint)
             let link = Link(
                 rank: rank, view: view, endpoint: endpoint, cacheCapacity: cacheCapacity,

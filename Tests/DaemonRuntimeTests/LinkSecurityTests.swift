@@ -183,7 +183,7 @@ import Testing
         var isAnswered = false
         socket.attach(to: loop) { _, _ in isAnswered = true }
         defer { socket.detach() }
-        return repeating({ _ = socket.send([identity[0], 7]) }) { isAnswered }
+        return repeating({ _ = socket.send([identity[0], 7]) }, until: { isAnswered })
     }
 
     /// Sends every 20 ms until it has come about.
@@ -237,7 +237,7 @@ import Testing
         try dealer.connect(endpoint)
         dealer.attach(to: loop) { _, _ in }
         func isHeard(_ byte: UInt8) -> Bool {
-            repeating({ _ = dealer.send([byte]) }) { received.contains([byte]) }
+            repeating({ _ = dealer.send([byte]) }, until: { received.contains([byte]) })
         }
         #expect(isHeard(1))
         server.detach()
@@ -246,7 +246,9 @@ import Testing
         server = try ZeroMQSocket(.router, context: context, limits: SocketLimits())
         var successor: ZeroMQSocket?
         #expect(
-            repeating({ successor = successor ?? (try? bind(endpoint))?.0 }) { successor != nil })
+            repeating(
+                { successor = successor ?? (try? bind(endpoint))?.0 },
+                until: { successor != nil }))
         #expect(isHeard(2))
         #expect(authenticator.refusals == 0)
         successor?.detach()
@@ -310,7 +312,7 @@ import Testing
         #expect(Set(failures) == [.keyRefused])
         try write(.worker, new)
         client.adopt(try security())
-        #expect(repeating({ _ = client.send([4]) }) { self.received.contains([4]) })
+        #expect(repeating({ _ = client.send([4]) }, until: { self.received.contains([4]) }))
         client.detach()
     }
 
@@ -352,6 +354,18 @@ import Testing
         #expect(message().contains("worker.secret is missing"))
     }
 
+    /// Where others listen is told by the coordinator, and no option of this process.
+    @Test(arguments: [
+        ("tcp://10.0.0.2:4000", false), ("tcp://[fe80::1]:4000", false), ("tcp://127.0.0.2:1", true),
+        ("tcp://[::1]:4000", true), ("tcp://localhost:4000", true), ("ipc:///tmp/socket", false),
+    ])
+    func linksToOtherHostsNeedKeysOrAChoice(endpoint: String, isFine: Bool) throws {
+        #expect((LinkSecurity.plaintext.problem(connectingTo: endpoint) == nil) == isFine)
+        #expect(LinkSecurity.plaintextAcrossHosts.problem(connectingTo: endpoint) == nil)
+        let keys = LinkSecurity.keys(try ring(.gateway, [.worker]))
+        #expect(keys.problem(connectingTo: endpoint) == nil)
+    }
+
     @Test(arguments: [
         (["--data-parallel-address", "10.0.0.1"], "links leave this host"),
         (["--data-parallel-address", "10.0.0.1", "--plaintext-links"], ""),
@@ -366,7 +380,9 @@ import Testing
             let security = try LinkSecurity(
                 options, role: .coordinator, peers: [.worker],
                 addresses: ["data-parallel-address"])
-            #expect(security == .plaintext && problem.isEmpty)
+            let isChosen = arguments.contains("--plaintext-links")
+            #expect(security == (isChosen ? .plaintextAcrossHosts : .plaintext))
+            #expect(problem.isEmpty)
         } catch {
             #expect(!problem.isEmpty && "\(error)".contains(problem), "\(error)")
         }

@@ -19,7 +19,8 @@ final class RunningDaemon: @unchecked Sendable {
 
     /// - Parameter node: where it runs; nil: here.
     init(
-        _ name: String, _ binary: String, _ arguments: [String], on node: NodeNetwork.Node? = nil
+        _ name: String, _ binary: String, _ arguments: [String], on node: NodeNetwork.Node? = nil,
+        environment: [String: String] = [:]
     ) throws {
         self.name = name
         let program = Self.binaries.appendingPathComponent(binary)
@@ -32,6 +33,9 @@ final class RunningDaemon: @unchecked Sendable {
             process.arguments = arguments
         }
         process.currentDirectoryURL = Self.root
+        if !environment.isEmpty {
+            process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        }
         let pipe = Pipe()
         process.standardError = pipe
         process.standardOutput = FileHandle.nullDevice

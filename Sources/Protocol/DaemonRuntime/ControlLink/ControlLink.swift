@@ -75,6 +75,10 @@ public final class ControlLink {
         self.incarnation = incarnation
         self.hello = hello
         self.onEvent = onEvent
+        socket.onHandshakeFailure = { failure in
+            logger.throttledWarning(
+                "no link to the coordinator: \(failure.text)", ["endpoint": endpoint])
+        }
         try socket.connect(endpoint)
         socket.attach(to: loop) { [weak self] _, frame in self?.receive(frame) }
         sayHello()
@@ -98,6 +102,14 @@ public final class ControlLink {
     }
 
     public func close() { socket.detach() }
+
+    /// For the next connection; the one that stands stays.
+    public func adopt(_ security: LinkSecurity) {
+        socket.adopt(security.client(of: .coordinator))
+    }
+
+    /// Connections to the coordinator that did not come about.
+    public var failedHandshakes: UInt64 { socket.failedHandshakes }
 
     private func sayHello() {
         if hasLeft { return }
@@ -143,6 +155,7 @@ public final class ControlLink {
         if isSilent && !coordinatorIsSilent {
             logger.warning("the coordinator is silent", ["endpoint": endpoint])
         }
+        if isSilent { socket.connectWithNewKeys() }
         coordinatorIsSilent = isSilent
     }
 

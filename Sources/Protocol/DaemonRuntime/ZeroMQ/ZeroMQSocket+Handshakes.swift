@@ -26,6 +26,11 @@ extension ZeroMQSocket {
         client?.keyNumber = 0
     }
 
+    /// For a client that hears nothing: its connection stands, but its old key may be a deleted one.
+    public func connectWithNewKeys() {
+        if client?.isStale == true { connectAgain(withNextKey: false) }
+    }
+
     func onHandshake(_ event: HandshakeMonitor.Event) {
         switch event {
         case .succeeded:
