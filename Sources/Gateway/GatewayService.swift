@@ -185,11 +185,15 @@ public final class GatewayService {
             guard view.number != self.view else { return }
             self.view = view.number
             control?.view = view.number
-            let leaders = servedRanks.leaders(of: view.members)
+            var leaders = servedRanks.leaders(of: view.members)
+            let problem = leaders.lazy.compactMap { [security] in
+                security.problem(connectingTo: $0.endpoint)
+            }.first
+            if problem != nil { leaders = [] }
             viewRanks = leaders.map { Int($0.dpRank) }
             admission.notReadyReason =
                 leaders.isEmpty
-                ? servedRanks.emptyReason(members: view.members)
+                ? problem ?? servedRanks.emptyReason(members: view.members)
                 : "the leaders are being connected"
             links?.connect(to: leaders, view: view.number)
             if leaders.isEmpty, let reason = admission.notReadyReason {
