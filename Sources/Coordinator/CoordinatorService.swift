@@ -41,7 +41,8 @@ public final class CoordinatorService {
         for note in additional.notes { logger.notice("--additional-config: \(note)") }
         core = CoordinatorCore(settings, at: MonotonicClock.now())
         var limits = SocketLimits()
-        limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
+        limits.messageBytesMax = Int64(CodecLimits.peerMessageBytesMax)
+        limits.receivedMax = CodecLimits.receivedMessagesMax
         security = try Self.links.security(options)
         authenticator = try security.authenticator(
             [Self.securityDomain: [.worker, .gateway, .operator]], context: context, loop: loop,

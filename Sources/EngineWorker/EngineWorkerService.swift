@@ -63,6 +63,7 @@ public final class EngineWorkerService {
         self.logger = logger
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.gatewayMessageBytesMax)
+        limits.receivedMax = CodecLimits.receivedMessagesMax
         taken.reserveCapacity(Self.eventsReserved)
         security = try Self.links.security(options)
         authenticator = try security.authenticator(

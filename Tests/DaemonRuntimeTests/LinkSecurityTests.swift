@@ -356,8 +356,9 @@ import Testing
 
     /// Where others listen is told by the coordinator, and no option of this process.
     @Test(arguments: [
-        ("tcp://10.0.0.2:4000", false), ("tcp://[fe80::1]:4000", false), ("tcp://127.0.0.2:1", true),
-        ("tcp://[::1]:4000", true), ("tcp://localhost:4000", true), ("ipc:///tmp/socket", false),
+        ("tcp://10.0.0.2:4000", false), ("tcp://[fe80::1]:4000", false),
+        ("tcp://127.0.0.2:1", true), ("tcp://[::1]:4000", true), ("tcp://localhost:4000", true),
+        ("ipc:///tmp/socket", false),
     ])
     func linksToOtherHostsNeedKeysOrAChoice(endpoint: String, isFine: Bool) throws {
         #expect((LinkSecurity.plaintext.problem(connectingTo: endpoint) == nil) == isFine)

@@ -122,6 +122,12 @@ final class RunningDaemon: @unchecked Sendable {
         return (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)
     }
 
+    /// Memory that it holds, in bytes.
+    var residentBytes: Int {
+        let text = (try? String(contentsOfFile: "/proc/\(pid)/statm", encoding: .utf8)) ?? ""
+        return (Int(text.split(separator: " ").dropFirst().first ?? "") ?? 0) * 4096
+    }
+
     /// How often its threads went to sleep so far: with what wakes them, what polling would raise.
     var sleeps: Int {
         let tasks = "/proc/\(pid)/task"

@@ -42,6 +42,8 @@ public final class ZeroMQContext: @unchecked Sendable {
 public struct SocketLimits: Sendable {
     /// Messages queued for one peer, each way.
     public var messagesMax: Int32 = 4096
+    /// Those received of one peer and not yet looked at; nil: as many. With more the peer waits.
+    public var receivedMax: Int32?
     /// A peer that sends more in one message is disconnected.
     public var messageBytesMax: Int64 = Int64(CodecLimits.leaderMessageBytesMax)
     /// Messages taken from the socket in one turn of the loop.
@@ -113,7 +115,7 @@ public final class ZeroMQSocket {
         self.raw = raw
         // High-water marks only count when they are set before bind or connect.
         try set(ZMQ_SNDHWM, limits.messagesMax)
-        try set(ZMQ_RCVHWM, limits.messagesMax)
+        try set(ZMQ_RCVHWM, limits.receivedMax ?? limits.messagesMax)
         try set(ZMQ_LINGER, 0)
         try set(ZMQ_HEARTBEAT_IVL, limits.heartbeatMilliseconds)
         try set(ZMQ_HEARTBEAT_TIMEOUT, 3 * limits.heartbeatMilliseconds)
