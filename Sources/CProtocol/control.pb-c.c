@@ -1897,7 +1897,7 @@ const ProtobufCMessageDescriptor phalanx__v1__view_joined__descriptor =
   (ProtobufCMessageInit) phalanx__v1__view_joined__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[4] =
+static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[5] =
 {
   {
     "stage",
@@ -1947,8 +1947,21 @@ static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "failed_handshakes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Heartbeat, failed_handshakes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__heartbeat__field_indices_by_name[] = {
+  4,   /* field[4] = failed_handshakes */
   2,   /* field[2] = load */
   1,   /* field[1] = percent */
   0,   /* field[0] = stage */
@@ -1957,7 +1970,7 @@ static const unsigned phalanx__v1__heartbeat__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__heartbeat__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__heartbeat__descriptor =
 {
@@ -1967,7 +1980,7 @@ const ProtobufCMessageDescriptor phalanx__v1__heartbeat__descriptor =
   "Phalanx__V1__Heartbeat",
   "phalanx.v1",
   sizeof(Phalanx__V1__Heartbeat),
-  4,
+  5,
   phalanx__v1__heartbeat__field_descriptors,
   phalanx__v1__heartbeat__field_indices_by_name,
   1,  phalanx__v1__heartbeat__number_ranges,
@@ -2336,7 +2349,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor =
   (ProtobufCMessageInit) phalanx__v1__status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[18] =
+static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[19] =
 {
   {
     "role",
@@ -2554,11 +2567,24 @@ static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "failed_handshakes",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, failed_handshakes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   2,   /* field[2] = device */
   4,   /* field[4] = dp_rank */
   14,   /* field[14] = endpoint */
+  18,   /* field[18] = failed_handshakes */
   6,   /* field[6] = incarnation */
   16,   /* field[16] = load */
   13,   /* field[13] = member */
@@ -2578,7 +2604,7 @@ static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__peer_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 18 }
+  { 0, 19 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
 {
@@ -2588,14 +2614,14 @@ const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
   "Phalanx__V1__PeerStatus",
   "phalanx.v1",
   sizeof(Phalanx__V1__PeerStatus),
-  18,
+  19,
   phalanx__v1__peer_status__field_descriptors,
   phalanx__v1__peer_status__field_indices_by_name,
   1,  phalanx__v1__peer_status__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__peer_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[15] =
+static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[16] =
 {
   {
     "software_version",
@@ -2777,9 +2803,22 @@ static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "failed_handshakes",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, failed_handshakes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
   13,   /* field[13] = configuration */
+  15,   /* field[15] = failed_handshakes */
   5,   /* field[5] = lease_milliseconds */
   11,   /* field[11] = missing */
   12,   /* field[12] = missing_count */
@@ -2798,7 +2837,7 @@ static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 15 }
+  { 0, 16 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
 {
@@ -2808,7 +2847,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
   "Phalanx__V1__StatusReport",
   "phalanx.v1",
   sizeof(Phalanx__V1__StatusReport),
-  15,
+  16,
   phalanx__v1__status_report__field_descriptors,
   phalanx__v1__status_report__field_indices_by_name,
   1,  phalanx__v1__status_report__number_ranges,

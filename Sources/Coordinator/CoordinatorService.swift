@@ -118,6 +118,7 @@ public final class CoordinatorService {
                 send(frame, to: identity)
             case .report(let identity, var report):
                 report.softwareVersion = DaemonProcess.version
+                report.failedHandshakes = socket.failedHandshakes
                 report.wallClockMicroseconds = MonotonicClock.wallMicroseconds()
                 send(encoded(.statusReport(report)), to: identity)
             case .log(let text):

@@ -7,6 +7,11 @@ extension EngineWorkerService {
         role: .worker, peers: [.coordinator, .gateway],
         addresses: ["worker-address", "data-parallel-address"], listens: true)
 
+    /// Of gateways here, and of this worker at the coordinator.
+    var failedHandshakes: UInt64 {
+        requests.failedHandshakes + (control?.failedHandshakes ?? 0)
+    }
+
     func logFailedHandshakes() {
         requests.onHandshakeFailure = { [logger] failure in
             logger.throttledWarning("a handshake failed: \(failure.text)")

@@ -130,7 +130,8 @@ public final class EngineWorkerService {
             }
             return Heartbeat(
                 stage: isDraining ? .draining : stage, percent: percent, load: load,
-                tickAge: progress.tickAge(at: MonotonicClock.now()))
+                tickAge: progress.tickAge(at: MonotonicClock.now()),
+                failedHandshakes: failedHandshakes)
         }
         self.control = control
     }

@@ -7,6 +7,16 @@ extension GatewayService {
         role: .gateway, peers: [.coordinator, .worker], addresses: ["data-parallel-address"],
         listens: false)
 
+    /// To its metrics, and to who asks.
+    @discardableResult
+    func tellFailedHandshakes() -> UInt64 {
+        let (coordinator, leaders) = (
+            control?.failedHandshakes ?? 0, links?.failedHandshakes ?? 0
+        )
+        metrics?.onFailedHandshakes(coordinator: coordinator, leaders: leaders)
+        return coordinator + leaders
+    }
+
     func reload() {
         let reload = Reload.run(
             options, security, links: Self.linkOptions, logger: logger, notifier: notifier

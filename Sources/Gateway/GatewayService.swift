@@ -107,8 +107,10 @@ public final class GatewayService {
                 loop: loop,
                 logger: logger
             ) { [weak self] event in self?.onControl(event) }
-            control.heartbeat = {
-                Heartbeat(stage: .idle, percent: 0, load: RankLoad(), tickAge: .zero)
+            control.heartbeat = { [weak self] in
+                Heartbeat(
+                    stage: .idle, percent: 0, load: RankLoad(), tickAge: .zero,
+                    failedHandshakes: self?.tellFailedHandshakes() ?? 0)
             }
             self.control = control
         } catch {

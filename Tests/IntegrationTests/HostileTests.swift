@@ -114,6 +114,9 @@ import Testing
             #expect(daemon.log.contains("a handshake failed"))
             #expect(daemon.log.contains("refused a link with a key that is not one of"))
         }
+        let status = try ControlProcess(
+            ["status", "--keys", keys.folder], port: cell.coordinatorPort)
+        #expect(status.output.contains("failed handshakes: "), "\(status.output)")
         try expectAllIsWell()
     }
 

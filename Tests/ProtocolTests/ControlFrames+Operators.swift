@@ -7,13 +7,13 @@ extension ControlFrames {
 
     static let statusReport = GoldenFrame(
         name: "status_report", message: envelope(.statusReport(report)),
-        hex: "08011188776655443322111809208104fa01e5010a05302e312e30108080f9c0c1c48203"
+        hex: "08011188776655443322111809208104fa01ec010a05302e312e30108080f9c0c1c48203"
             + "18c8dc032006280230882738c0cf2440094801504d5a046c6f73746208776f726b657220"
-            + "306208776f726b65722031684672090a04736565641201377a8f01080112066e6f64652d"
+            + "306208776f726b65722031684672090a04736565641201377a9201080112066e6f64652d"
             + "61180120052802300139020100000000000040e7244a05302e312e305002582a60fa0168"
             + "840770017a097463703a2f2f613a2a820109746865206d6f64656c8a013e080110021803"
             + "20a01f2d0000003f3006380740084809508080808020588080808040604d6a05050000ac"
-            + "02700e78960180011088018080019001129801139201036162637a0508028a0100")
+            + "02700e78960180011088018080019001129801139201036162639801097a0508028a01008001ac02")
 
     static let drainRequest = GoldenFrame(
         name: "drain_request", message: envelope(.drainRequest(dpRank: 300)),
@@ -52,6 +52,7 @@ extension ControlFrames {
         worker.waitsFor = "the model"
         worker.load = load
         worker.modelDigest = "abc"
+        worker.failedHandshakes = 9
         var report = StatusReport()
         report.softwareVersion = "0.1.0"
         report.wallClockMicroseconds = 1_700_000_000_000_000
@@ -68,6 +69,7 @@ extension ControlFrames {
         report.missingCount = 70
         report.configuration = [ConfigurationEntry(key: "seed", value: "7")]
         report.peers = [worker, PeerStatus(role: .gateway)]
+        report.failedHandshakes = 300
         return report
     }()
 }

@@ -93,10 +93,12 @@ enum ControlFrames {
         name: "heartbeat",
         message: envelope(
             .heartbeat(
-                Heartbeat(stage: .loading, percent: 42, load: load, tickAge: .milliseconds(250)))),
-        hex: "080111887766554433221118092081048201470802102a1a3e08011002180320a01f2d00"
+                Heartbeat(
+                    stage: .loading, percent: 42, load: load, tickAge: .milliseconds(250),
+                    failedHandshakes: 300))),
+        hex: "0801118877665544332211180920810482014a0802102a1a3e08011002180320a01f2d00"
             + "00003f3006380740084809508080808020588080808040604d"
-            + "6a05050000ac02700e789601800110880180800190011298011320fa01")
+            + "6a05050000ac02700e789601800110880180800190011298011320fa0128ac02")
 
     static let heartbeatAck = GoldenFrame(
         name: "heartbeat_ack",

@@ -214,10 +214,14 @@ struct  Phalanx__V1__Heartbeat
    * How long the current tick has been running; 0 between ticks.
    */
   uint64_t tick_age_milliseconds;
+  /*
+   * Connections of this process that did not come about, to it or from it.
+   */
+  uint64_t failed_handshakes;
 };
 #define PHALANX__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__heartbeat__descriptor) \
-    , 0, 0, NULL, 0 }
+    , 0, 0, NULL, 0, 0 }
 
 
 struct  Phalanx__V1__HeartbeatAck
@@ -340,10 +344,11 @@ struct  Phalanx__V1__PeerStatus
   char *waits_for;
   Phalanx__V1__RankLoad *load;
   char *model_digest;
+  uint64_t failed_handshakes;
 };
 #define PHALANX__V1__PEER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__peer_status__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string }
+    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Phalanx__V1__StatusReport
@@ -382,10 +387,14 @@ struct  Phalanx__V1__StatusReport
    */
   size_t n_peers;
   Phalanx__V1__PeerStatus **peers;
+  /*
+   * at the coordinator
+   */
+  uint64_t failed_handshakes;
 };
 #define PHALANX__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__status_report__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0,NULL, 0,NULL }
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0,NULL, 0,NULL, 0 }
 
 
 struct  Phalanx__V1__DrainRequest

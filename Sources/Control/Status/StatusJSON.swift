@@ -14,6 +14,7 @@ enum StatusJSON {
                 "version": .string(report.softwareVersion),
                 "uptime_seconds": .number(report.uptime.seconds),
                 "lease_seconds": .number(report.lease.seconds),
+                "failed_handshakes": .integer(Int64(clamping: report.failedHandshakes)),
             ]),
             "deployment": .members([
                 "model": .optional(report.option("model")),
@@ -46,6 +47,9 @@ enum StatusJSON {
             .init(key: "version", value: .string(peer.softwareVersion)),
             .init(key: "incarnation", value: .string(peer.incarnation.description)),
             .init(key: "silence_seconds", value: .number(peer.silence.seconds)),
+            .init(
+                key: "failed_handshakes",
+                value: .integer(Int64(clamping: peer.failedHandshakes))),
             .init(key: "waits_for", value: .string(peer.waitsFor)),
         ]
     }

@@ -215,6 +215,7 @@ extension Heartbeat {
             message.pointee.percent = percent
             message.pointee.load = load.packed(arena)
             message.pointee.tick_age_milliseconds = UInt64(max(tickAge.milliseconds, 0))
+            message.pointee.failed_handshakes = failedHandshakes
         }
     }
 
@@ -230,6 +231,7 @@ extension Heartbeat {
             percent: message.percent,
             load: try RankLoad(load.pointee),
             tickAge: Interval(
-                nanoseconds: product.overflow ? .max : product.partialValue))
+                nanoseconds: product.overflow ? .max : product.partialValue),
+            failedHandshakes: message.failed_handshakes)
     }
 }

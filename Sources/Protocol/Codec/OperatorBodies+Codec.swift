@@ -86,6 +86,7 @@ extension PeerStatus {
             message.pointee.waits_for = arena.string(waitsFor)
             message.pointee.load = load.packed(arena)
             message.pointee.model_digest = arena.string(modelDigest)
+            message.pointee.failed_handshakes = failedHandshakes
         }
     }
 
@@ -114,6 +115,7 @@ extension PeerStatus {
         endpoint = text(message.endpoint)
         waitsFor = text(message.waits_for)
         modelDigest = text(message.model_digest)
+        failedHandshakes = message.failed_handshakes
     }
 }
 
@@ -141,6 +143,7 @@ extension StatusReport {
             message.pointee.configuration = arena.messages(configuration) { $0.packed($1) }
             message.pointee.n_peers = peers.count
             message.pointee.peers = arena.messages(peers) { $0.packed($1) }
+            message.pointee.failed_handshakes = failedHandshakes
         }
     }
 
@@ -176,6 +179,7 @@ extension StatusReport {
         configuration = try list(
             message.configuration, message.n_configuration, ConfigurationEntry.init(_:))
         peers = try list(message.peers, message.n_peers, PeerStatus.init(_:))
+        failedHandshakes = message.failed_handshakes
     }
 }
 

@@ -26,6 +26,8 @@ public struct PeerStatus: Hashable, Sendable {
     /// What keeps it from working; empty when nothing does.
     public var waitsFor = ""
     public var load = RankLoad()
+    /// Connections to it or from it that did not come about.
+    public var failedHandshakes: UInt64 = 0
 
     public init(role: PeerRole) { self.role = role }
 }
@@ -58,6 +60,8 @@ public struct StatusReport: Hashable, Sendable {
     public var configuration: [ConfigurationEntry] = []
     /// Workers by index, then gateways.
     public var peers: [PeerStatus] = []
+    /// Connections to the coordinator that did not come about.
+    public var failedHandshakes: UInt64 = 0
 
     public init() {}
 
