@@ -83,7 +83,7 @@ import Testing
         link.close()
     }
 
-    /// Who knows a process's incarnation, which views and reports tell, cannot come as that process.
+    /// Who knows a process's incarnation, which views and reports tell, cannot come as it.
     @Test func identitiesCannotBeGuessedFromIncarnations() throws {
         let links = [try link(), try link()]
         #expect(loop.run(until: deadline()) { Set(self.identities).count == 2 })

@@ -130,7 +130,7 @@ import Testing
             let answer = try cell.http.post("/v1/completions", Self.body, headers: headers)
             #expect(answer.status == 200)
         }
-        // Coordinator: it still has the old key, and a gateway comes that expects the new one first.
+        // Coordinator: it still has the old key, and a gateway comes that expects the new one.
         try Self.rotate("coordinator", in: keys.folder)
         let (late, lateHTTP) = try cell.anotherGateway(options: options)
         #expect(try lateHTTP.post("/v1/completions", Self.body).status == 200)

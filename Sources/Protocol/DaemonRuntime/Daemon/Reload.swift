@@ -48,8 +48,9 @@ public struct Reload {
         for change in keys { logger.notice("reloaded --keys: \(change)") }
         if links.listens, before.hasOtherOwnKey(than: after) {
             logger.warning(
-                "\(links.role.rawValue).secret is another one: the sockets that listen keep the old "
-                    + "key until a restart, the others have the new one with their next connection")
+                "\(links.role.rawValue).secret is another one: the sockets that listen keep the "
+                    + "old key until a restart, the others have the new one with their next "
+                    + "connection")
         }
         if changes.isEmpty && keys.isEmpty { logger.notice("reloaded: nothing has changed") }
     }

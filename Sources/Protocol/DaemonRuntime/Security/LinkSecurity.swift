@@ -38,9 +38,9 @@ public enum LinkSecurity: Hashable, Sendable {
         let host = address.prefix { $0 != "]" }
         let name = host.hasPrefix("[") ? host.dropFirst() : address.prefix { $0 != ":" }
         if endpoint.hasPrefix("tcp://"), Self.isLoopback(String(name)) { return nil }
-        return "\(endpoint) is not on this host, and there are no keys: make some with `phalanxctl "
-            + "keys DIR` and give --keys DIR to every daemon, or say --plaintext-links on a network "
-            + "that nobody else reaches"
+        return "\(endpoint) is not on this host, and there are no keys: make some with "
+            + "`phalanxctl keys DIR` and give --keys DIR to every daemon, or say --plaintext-links "
+            + "on a network that nobody else reaches"
     }
 
     static func isLoopback(_ address: String) -> Bool {

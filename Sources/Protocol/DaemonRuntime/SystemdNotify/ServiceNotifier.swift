@@ -14,8 +14,8 @@ public final class ServiceNotifier: Sendable {
         notify("READY=1")
     }
 
-    /// The configuration is being read again, until ``reloaded()``. A service manager that waits for
-    /// READY=1 at the start must not take the end of a reload for it.
+    /// The configuration is being read again, until ``reloaded()``. A service manager that waits
+    /// for READY=1 at the start must not take the end of a reload for it.
     public func reloading() {
         guard isReady.withLock({ $0 }) else { return }
         let microseconds = MonotonicClock.now().nanoseconds / 1000

@@ -26,7 +26,7 @@ extension ZeroMQSocket {
         client?.keyNumber = 0
     }
 
-    /// For a client that hears nothing: its connection stands, but its old key may be a deleted one.
+    /// For a client that hears nothing: its connection stands, but its old key may be deleted.
     public func connectWithNewKeys() {
         if client?.isStale == true { connectAgain(withNextKey: false) }
     }
@@ -63,8 +63,8 @@ extension ZeroMQSocket {
         self.client = client
     }
 
-    /// libzmq copies the options when it connects, so the connection is given up and made anew; what
-    /// was to be sent on it is lost.
+    /// libzmq copies the options when it connects, so the connection is given up and made anew;
+    /// what was to be sent on it is lost.
     private func connect() {
         guard var client else { return }
         client.timer = nil

@@ -16,7 +16,7 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
 /// Owner of libzmq's I/O thread; one a process. `zmq_ctx_new(3)` is thread-safe, so it may cross
 /// threads; sockets may not.
 public final class ZeroMQContext: @unchecked Sendable {
-    /// A gateway has three for each leader while it connects, with those of the handshake's monitor.
+    /// A gateway has three for each leader while it connects: two are the handshake's monitor.
     static let socketsMax: Int32 = 4096
 
     let raw: UnsafeMutableRawPointer
