@@ -221,6 +221,7 @@ let package = Package(
             name: "IntegrationTests",
             dependencies: [
                 "DaemonRuntime", "Protocol", "CLinux", "CNetworkNamespace", "network-relay",
+                "TestSupport",
             ],
             swiftSettings: swiftSettings
         ),

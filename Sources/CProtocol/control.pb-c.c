@@ -2181,7 +2181,7 @@ const ProtobufCMessageDescriptor phalanx__v1__view_joined__descriptor =
   (ProtobufCMessageInit) phalanx__v1__view_joined__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[4] =
+static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[5] =
 {
   {
     "stage",
@@ -2231,8 +2231,21 @@ static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "failed_handshakes",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Heartbeat, failed_handshakes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__heartbeat__field_indices_by_name[] = {
+  4,   /* field[4] = failed_handshakes */
   2,   /* field[2] = load */
   1,   /* field[1] = percent */
   0,   /* field[0] = stage */
@@ -2241,7 +2254,7 @@ static const unsigned phalanx__v1__heartbeat__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__heartbeat__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__heartbeat__descriptor =
 {
@@ -2251,7 +2264,7 @@ const ProtobufCMessageDescriptor phalanx__v1__heartbeat__descriptor =
   "Phalanx__V1__Heartbeat",
   "phalanx.v1",
   sizeof(Phalanx__V1__Heartbeat),
-  4,
+  5,
   phalanx__v1__heartbeat__field_descriptors,
   phalanx__v1__heartbeat__field_indices_by_name,
   1,  phalanx__v1__heartbeat__number_ranges,
@@ -2747,7 +2760,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor =
   (ProtobufCMessageInit) phalanx__v1__status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[19] =
+static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[20] =
 {
   {
     "role",
@@ -2977,11 +2990,24 @@ static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "failed_handshakes",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, failed_handshakes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   2,   /* field[2] = device */
   4,   /* field[4] = dp_rank */
   14,   /* field[14] = endpoint */
+  19,   /* field[19] = failed_handshakes */
   6,   /* field[6] = incarnation */
   16,   /* field[16] = load */
   13,   /* field[13] = member */
@@ -3002,7 +3028,7 @@ static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__peer_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 19 }
+  { 0, 20 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
 {
@@ -3012,14 +3038,14 @@ const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
   "Phalanx__V1__PeerStatus",
   "phalanx.v1",
   sizeof(Phalanx__V1__PeerStatus),
-  19,
+  20,
   phalanx__v1__peer_status__field_descriptors,
   phalanx__v1__peer_status__field_indices_by_name,
   1,  phalanx__v1__peer_status__number_ranges,
   (ProtobufCMessageInit) phalanx__v1__peer_status__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[17] =
+static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descriptors[18] =
 {
   {
     "software_version",
@@ -3225,9 +3251,22 @@ static const ProtobufCFieldDescriptor phalanx__v1__status_report__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "failed_handshakes",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__StatusReport, failed_handshakes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
   13,   /* field[13] = configuration */
+  17,   /* field[17] = failed_handshakes */
   5,   /* field[5] = lease_milliseconds */
   11,   /* field[11] = missing */
   12,   /* field[12] = missing_count */
@@ -3248,7 +3287,7 @@ static const unsigned phalanx__v1__status_report__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__status_report__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 17 }
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
 {
@@ -3258,7 +3297,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor =
   "Phalanx__V1__StatusReport",
   "phalanx.v1",
   sizeof(Phalanx__V1__StatusReport),
-  17,
+  18,
   phalanx__v1__status_report__field_descriptors,
   phalanx__v1__status_report__field_indices_by_name,
   1,  phalanx__v1__status_report__number_ranges,

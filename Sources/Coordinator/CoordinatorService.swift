@@ -6,11 +6,16 @@ internal import Protocol
 public final class CoordinatorService {
     static let timerEvery = Interval.milliseconds(100)
     private static let securityDomain = "control"
+    private static let links = LinkOptions(
+        role: .coordinator, peers: [.worker, .gateway, .operator],
+        addresses: ["data-parallel-address"], listens: true)
 
     private let loop = EventLoop()
     private let context = ZeroMQContext()
     private let authenticator: LinkAuthenticator?
     private let socket: ZeroMQSocket
+    private var options: Options
+    private var security: LinkSecurity
     private let logger: Logger
     private let notifier = ServiceNotifier()
     private let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
@@ -21,6 +26,7 @@ public final class CoordinatorService {
 
     /// - Throws: ``OptionError`` when the deployment cannot be what the options say.
     public init(options: Options, logger: Logger) throws {
+        self.options = options
         self.logger = logger
         let dataParallelSize = options.requiredInteger("data-parallel-size")
         let tensorParallelSize = options.requiredInteger("tensor-parallel-size")
@@ -39,10 +45,9 @@ public final class CoordinatorService {
         for note in additional.notes { logger.notice("--additional-config: \(note)") }
         core = CoordinatorCore(settings, at: MonotonicClock.now())
         var limits = SocketLimits()
-        limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
-        let security = try LinkSecurity(
-            options, role: .coordinator, peers: [.worker, .gateway, .operator],
-            addresses: ["data-parallel-address"])
+        limits.messageBytesMax = Int64(CodecLimits.peerMessageBytesMax)
+        limits.receivedMax = CodecLimits.receivedMessagesMax
+        security = try Self.links.security(options)
         authenticator = try security.authenticator(
             [Self.securityDomain: [.worker, .gateway, .operator]], context: context, loop: loop,
             logger: logger)
@@ -59,9 +64,13 @@ public final class CoordinatorService {
     ///
     /// - Returns: the process's exit code.
     public func run() -> Int32 {
-        loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in
+        loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { [weak self] signal in
+            if signal == SIGHUP { return self?.reload() ?? () }
             self?.notifier.stopping()
             self?.loop.stop()
+        }
+        socket.onHandshakeFailure = { [logger] failure in
+            logger.throttledWarning("a handshake failed: \(failure.text)")
         }
         socket.attach(to: loop) { [weak self] identity, frame in
             self?.receive(frame, from: identity)
@@ -77,6 +86,15 @@ public final class CoordinatorService {
         loop.run()
         socket.detach()
         return exitCode
+    }
+
+    private func reload() {
+        let reload = Reload.run(
+            options, security, links: Self.links, logger: logger, notifier: notifier)
+        guard let reload else { return }
+        (options, security) = (reload.options, reload.security)
+        authenticator?.adopt(security)
+        socket.adopt(security.server(domain: Self.securityDomain))
     }
 
     private func scheduleTimer() {
@@ -108,6 +126,7 @@ public final class CoordinatorService {
                 send(frame, to: identity)
             case .report(let identity, var report, let version):
                 report.softwareVersion = DaemonProcess.version
+                report.failedHandshakes = socket.failedHandshakes
                 report.wallClockMicroseconds = MonotonicClock.wallMicroseconds()
                 send(encoded(.statusReport(report), in: version), to: identity)
             case .log(let text):

@@ -53,7 +53,8 @@ final class Engine {
         plan.reserve(scheduler.limits)
         planBounds = StepPlan.Bounds(
             rowsMax: model.limits.rowsMax, blockCount: model.limits.blockCount,
-            blockSize: model.limits.blockSize, vocabularySize: model.vocabularySize)
+            blockSize: model.limits.blockSize, vocabularySize: model.vocabularySize,
+            modelLength: scheduler.limits.maxModelLength)
         results.reserveCapacity(sequencesMax)
         updates.reserveCapacity(sequencesMax)
         said.reserveCapacity(sequencesMax + 1)

@@ -12,7 +12,7 @@ public final class EngineWorkerService {
     /// What the link thread finds waiting in general.
     static let eventsReserved = 1024
     static let sweepEvery = Interval.milliseconds(500)
-    private static let securityDomain = "requests"
+    static let securityDomain = "requests"
     /// Between two reports to a gateway that gets no outputs.
     static let loadEvery = Interval.milliseconds(100)
 
@@ -25,13 +25,13 @@ public final class EngineWorkerService {
     let progress = EngineProgress()
     let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
     private let context = ZeroMQContext()
-    let options: Options
+    var options: Options
     /// What this process speaks.
     let protocols: ProtocolRange
     let requests: ZeroMQSocket
     private let endpoint: String
-    private let security: LinkSecurity
-    private let authenticator: LinkAuthenticator?
+    var security: LinkSecurity
+    let authenticator: LinkAuthenticator?
     private(set) var control: ControlLink?
     private var engine: NamedThread?
 
@@ -67,10 +67,9 @@ public final class EngineWorkerService {
         protocols = DaemonProcess.protocols(options)
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.gatewayMessageBytesMax)
+        limits.receivedMax = CodecLimits.receivedMessagesMax
         taken.reserveCapacity(Self.eventsReserved)
-        security = try LinkSecurity(
-            options, role: .worker, peers: [.coordinator, .gateway],
-            addresses: ["worker-address", "data-parallel-address"])
+        security = try Self.links.security(options)
         authenticator = try security.authenticator(
             [Self.securityDomain: [.gateway]], context: context, loop: loop, logger: logger)
         requests = try ZeroMQSocket(
@@ -88,13 +87,16 @@ public final class EngineWorkerService {
     ///
     /// - Returns: the process's exit code.
     public func run() -> Int32 {
-        loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in self?.drain() }
+        loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { [weak self] signal in
+            if signal == SIGHUP { self?.reload() } else { self?.drain() }
+        }
         let (commands, events, progress) = (commands, events, progress)
         engine = NamedThread("engine") {
             EngineThread(commands: commands, events: events, progress: progress).run()
         }
         logger.info("listening", ["endpoint": endpoint])
         loop.watch(events.descriptor, for: .readable) { [weak self] _ in self?.takeEvents() }
+        logFailedHandshakes()
         requests.attach(to: loop) { [weak self] identity, frame in
             self?.receive(frame, from: identity)
         }
@@ -132,7 +134,8 @@ public final class EngineWorkerService {
             }
             return Heartbeat(
                 stage: isDraining ? .draining : stage, percent: percent, load: load,
-                tickAge: progress.tickAge(at: MonotonicClock.now()))
+                tickAge: progress.tickAge(at: MonotonicClock.now()),
+                failedHandshakes: failedHandshakes)
         }
         self.control = control
     }

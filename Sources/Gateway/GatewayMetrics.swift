@@ -75,6 +75,8 @@ final class GatewayMetrics {
     private let groupImbalance: MetricsRegistry.SeriesID
     private let affinityTokens: MetricsRegistry.SeriesID
     private let refusals: MetricsRegistry.SeriesID
+    private let handshakesOfCoordinator: MetricsRegistry.SeriesID
+    private let handshakesOfLeaders: MetricsRegistry.SeriesID
     private var imbalance = TickImbalance()
     /// DP ranks of the active view.
     private var rankCount = 0
@@ -106,6 +108,20 @@ final class GatewayMetrics {
         refusals = registry.register(
             "phalanx:routing_refusals_total", .counter,
             help: "Sequences that a rank refused to take.", labels: ["model_name": model])
+        let registry = registry
+        func failures(of peer: String) -> MetricsRegistry.SeriesID {
+            registry.register(
+                "phalanx:failed_handshakes_total", .counter,
+                help: "Connections that did not come about, by whom they were to.",
+                labels: ["peer": peer])
+        }
+        handshakesOfCoordinator = failures(of: "coordinator")
+        handshakesOfLeaders = failures(of: "leader")
+    }
+
+    func onFailedHandshakes(coordinator: UInt64, leaders: UInt64) {
+        registry.set(handshakesOfCoordinator, Double(coordinator))
+        registry.set(handshakesOfLeaders, Double(leaders))
     }
 
     /// - Parameters:

@@ -35,6 +35,7 @@ extension GatewayService: HTTPHandler {
         case .load:
             json(exchange, ServerResponses.load(router.sequenceCount + parked.count))
         case .metrics:
+            tellFailedHandshakes()
             let type = "text/plain; version=0.0.4; charset=utf-8"
             respond(exchange, status: 200, type: type, body: metrics?.page() ?? [])
         case .models:

@@ -15,7 +15,7 @@ public final class GatewayService {
     let loop = EventLoop()
     let logger: Logger
     let notifier = ServiceNotifier()
-    let options: Options
+    var options: Options
     private let context = ZeroMQContext()
     private let incarnation = Incarnation(rawValue: MonotonicClock.randomUInt64())
     private(set) var control: ControlLink?
@@ -24,7 +24,7 @@ public final class GatewayService {
     var links: LeaderLinks?
     var model: ServedModel?
     var metrics: GatewayMetrics?
-    let keys: APIKeys
+    var keys: APIKeys
     var admission = AdmissionControl()
     var router: RankRouter
     let servedRanks: ServedRanks
@@ -44,16 +44,14 @@ public final class GatewayService {
     var seedCounter: UInt64 = 0
     private var drainDeadline: Instant?
     private var exitCode: Int32 = 0
-    private let security: LinkSecurity
+    var security: LinkSecurity
     private var announced = false
 
     public init(options: Options, logger: Logger) throws {
         self.options = options
         self.logger = logger
         keys = APIKeys(options.list("api-key"))
-        security = try LinkSecurity(
-            options, role: .gateway, peers: [.coordinator, .worker],
-            addresses: ["data-parallel-address"])
+        security = try Self.linkOptions.security(options)
         servedRanks = try ServedRanks(
             hybrid: options.flag("data-parallel-hybrid-lb"),
             external: options.flag("data-parallel-external-lb"),
@@ -82,7 +80,7 @@ public final class GatewayService {
         notifier.endpoint("\(scheme)://\(name):\(bound)")
     }
 
-    private static func tls(_ options: Options) throws -> TLSContext? {
+    static func tls(_ options: Options) throws -> TLSContext? {
         let certificate = options.text("ssl-certfile")
         let key = options.text("ssl-keyfile")
         guard certificate != nil || key != nil else { return nil }
@@ -96,7 +94,9 @@ public final class GatewayService {
     ///
     /// - Returns: the process's exit code.
     public func run() -> Int32 {
-        loop.onSignals([SIGTERM, SIGINT]) { [weak self] _ in self?.drain() }
+        loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { [weak self] signal in
+            if signal == SIGHUP { self?.reload() } else { self?.drain() }
+        }
         links = LeaderLinks(
             context: context, loop: loop, logger: logger, incarnation: incarnation,
             protocols: DaemonProcess.protocols(options), security: security
@@ -111,8 +111,10 @@ public final class GatewayService {
                 loop: loop,
                 logger: logger
             ) { [weak self] event in self?.onControl(event) }
-            control.heartbeat = {
-                Heartbeat(stage: .idle, percent: 0, load: RankLoad(), tickAge: .zero)
+            control.heartbeat = { [weak self] in
+                Heartbeat(
+                    stage: .idle, percent: 0, load: RankLoad(), tickAge: .zero,
+                    failedHandshakes: self?.tellFailedHandshakes() ?? 0)
             }
             self.control = control
         } catch {
@@ -190,11 +192,15 @@ public final class GatewayService {
             self.view = view.number
             suspended = nil
             control?.view = view.number
-            let leaders = servedRanks.leaders(of: view.members)
+            var leaders = servedRanks.leaders(of: view.members)
+            let problem = leaders.lazy.compactMap { [security] in
+                security.problem(connectingTo: $0.endpoint)
+            }.first
+            if problem != nil { leaders = [] }
             viewRanks = leaders.map { Int($0.dpRank) }
             notServing(
                 leaders.isEmpty
-                    ? servedRanks.emptyReason(members: view.members)
+                    ? problem ?? servedRanks.emptyReason(members: view.members)
                     : "the leaders are being connected")
             links?.connect(to: leaders, view: view.number)
             if leaders.isEmpty, let reason = admission.notReadyReason {

@@ -54,10 +54,11 @@ final class LeaderLinks {
     private let logger: Logger
     private let incarnation: Incarnation
     private let protocols: ProtocolRange
-    private let security: LinkSecurity
+    private var security: LinkSecurity
+    /// Connections to leaders that did not come about.
+    private(set) var failedHandshakes: UInt64 = 0
     private let onEvent: (Event) -> Void
     private var links: [Link] = []
-    private var linkCount: UInt64 = 0
 
     init(
         context: ZeroMQContext,
@@ -79,6 +80,12 @@ final class LeaderLinks {
             self?.replaceSilent()
             self?.sayOpen()
         }
+    }
+
+    /// For links that come.
+    func adopt(_ security: LinkSecurity) {
+        self.security = security
+        for link in links { link.socket.adopt(security.client(of: .worker)) }
     }
 
     /// Connects to leaders of an active view. Those that were in the one before keep what they
@@ -120,16 +127,21 @@ final class LeaderLinks {
     }
 
     private func link(to rank: Int, view: UInt32, endpoint: String, cacheCapacity: Int) {
-        linkCount += 1
-        let identity = [incarnation.rawValue, linkCount].flatMap { word in
-            (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * (7 - $0))) }
-        }
+        // Another secret for each connection, which is therefore another peer.
+        let identity = ControlIdentity.bytes(
+            role: UInt8(truncatingIfNeeded: PeerRole.gateway.rawValue), incarnation: incarnation,
+            secret: MonotonicClock.randomUInt64())
         var limits = SocketLimits()
         limits.reconnectMilliseconds = SocketLimits.neverReconnect
         do throws(TransportError) {
             let socket = try ZeroMQSocket(
-                .dealer(identity: [UInt8(2)] + identity), context: context, limits: limits,
+                .dealer(identity: identity), context: context, limits: limits,
                 security: security.client(of: .worker))
+            socket.onHandshakeFailure = { [weak self, logger] failure in
+                self?.failedHandshakes += 1
+                logger.throttledWarning(
+                    "no link to a leader: \(failure.text)", ["rank": rank, "endpoint": endpoint])
+            }
             try socket.connect(endpoint)
             let link = Link(
                 rank: rank, view: view, endpoint: endpoint, cacheCapacity: cacheCapacity,

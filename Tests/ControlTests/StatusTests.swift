@@ -117,6 +117,18 @@ import Testing
         #expect(root["problems"]?.array?.first?.string == "worker 1 has not said HELLO")
     }
 
+    @Test func failedHandshakesAreShownWhereThereAreSome() throws {
+        var report = ReportFixture.active()
+        #expect(!StatusScreen.text(report, endpoint: "tcp://c:1").contains("handshakes"))
+        (report.failedHandshakes, report.peers[1].failedHandshakes) = (3, 20)
+        let line =
+            "failed handshakes: 3 of the coordinator, 20 of worker 1 (node node-1, device 1)\n"
+        #expect(StatusScreen.text(report, endpoint: "tcp://c:1").contains(line))
+        let root = try JSONDocument(Array(StatusJSON.text(report, endpoint: "x").utf8)).root
+        #expect(root["coordinator"]?["failed_handshakes"]?.integer == 3)
+        #expect(root["workers"]?.array?.last?["failed_handshakes"]?.integer == 20)
+    }
+
     @Test func aNodesNameDoesNotDriveTheTerminal() {
         var report = ReportFixture.active()
         report.peers[0].node = "evil\u{1B}[2J\u{9B}x"

@@ -7,7 +7,8 @@ import Testing
 @Suite struct OperatorTests {
     private static func operatorIdentity(_ number: UInt64) -> PeerIdentity {
         ControlIdentity.bytes(
-            role: ControlIdentity.operatorRole, incarnation: Incarnation(rawValue: number))
+            role: ControlIdentity.operatorRole, incarnation: Incarnation(rawValue: number),
+            secret: number)
     }
 
     private func ask(

@@ -113,7 +113,8 @@ import Testing
             _ = deployment.say(0, hello(1, device: 0))
             _ = deployment.say(1, hello(2, device: 1))
             let identity = ControlIdentity.bytes(
-                role: ControlIdentity.operatorRole, incarnation: Incarnation(rawValue: 900))
+                role: ControlIdentity.operatorRole, incarnation: Incarnation(rawValue: 900),
+                secret: 1)
             let actions = deployment.core.onMessage(
                 ControlMessage(
                     protocolVersion: asked, incarnation: Incarnation(rawValue: 900), view: 0,
@@ -124,7 +125,8 @@ import Testing
             }
             #expect(version == min(asked, 2))
             #expect(report.protocolVersion == 2)
-            #expect(report.peers.map(\.protocolVersion) == [1, 2])
+            let versions: [UInt32] = report.peers.map { $0.protocolVersion }
+            #expect(versions == [1, 2])
         }
     }
 }

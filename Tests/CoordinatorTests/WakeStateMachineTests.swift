@@ -11,8 +11,39 @@ import Testing
         let everybody = WakeStateMachine.WakeAction.send(fromTick: 4, workers: [0, 1, 2])
         #expect(machine.onRequest(view: 3, fromTick: 4, at: start) == everybody)
         #expect(machine.onRequest(view: 3, fromTick: 4, at: start) == .none)
-        #expect(machine.onRequest(view: 3, fromTick: 3, at: start) == .none)
         #expect(machine.onTimer(at: start) == .none)
+        for worker in 0..<3 as Range<UInt32> {
+            machine.onAcknowledgement(view: 3, fromTick: 4, worker: worker)
+        }
+        // Another leader's request for it was on its way.
+        let late = start + .milliseconds(399)
+        #expect(machine.onRequest(view: 3, fromTick: 4, at: late) == .none)
+        // But who asks again has not been woken.
+        let again = start + .milliseconds(500)
+        #expect(machine.onRequest(view: 3, fromTick: 4, at: again) == everybody)
+    }
+
+    /// A worker that is broken asks for a tick that never comes.
+    @Test(arguments: [true, false])
+    mutating func aRequestFarAheadShutsNobodyOut(isAnswered: Bool) {
+        _ = machine.onRequest(view: 3, fromTick: .max, at: start)
+        if isAnswered {
+            for worker in 0..<3 as Range<UInt32> {
+                machine.onAcknowledgement(view: 3, fromTick: .max, worker: worker)
+            }
+        }
+        for number in 0..<4 {
+            let now = start + .milliseconds(500 * number)
+            #expect(
+                machine.onRequest(view: 3, fromTick: 4, at: now)
+                    == .send(fromTick: 4, workers: [0, 1, 2]))
+            for worker in 0..<3 as Range<UInt32> {
+                machine.onAcknowledgement(view: 3, fromTick: 4, worker: worker)
+            }
+        }
+        #expect(
+            machine.onRequest(view: 3, fromTick: 5, at: start + .seconds(3))
+                == .send(fromTick: 5, workers: [0, 1, 2]))
     }
 
     @Test(arguments: [0, 2, 4] as [UInt32])

@@ -34,9 +34,7 @@ import Testing
     func answer(_ body: ControlBody) {
         let message = ControlMessage(
             incarnation: Incarnation(rawValue: 1), view: 0, sequence: 1, body: body)
-        let result = coordinator.send(
-            message.encoded(), to: [1, 0, 0, 0, 0, 0, 0, 1, 2])
-        #expect(result == .sent)
+        #expect(coordinator.send(message.encoded(), to: identities.last ?? []) == .sent)
     }
 
     static let configuration = AssignedConfiguration(
@@ -71,7 +69,7 @@ import Testing
     @Test func helloIsRepeatedUntilItIsAnswered() throws {
         let link = try link()
         #expect(loop.run(until: deadline()) { self.hellos() >= 2 })
-        #expect(identities.allSatisfy { $0 == [1, 0, 0, 0, 0, 0, 0, 1, 2] })
+        #expect(Set(identities).count == 1)
         #expect(heartbeats().isEmpty)
         configure()
         guard case .configured(let configuration) = events.first else {
@@ -122,6 +120,17 @@ import Testing
         link.close()
     }
 
+    /// Who knows a process's incarnation, which views and reports tell, cannot come as it.
+    @Test func identitiesCannotBeGuessedFromIncarnations() throws {
+        let links = [try link(), try link()]
+        #expect(loop.run(until: deadline()) { Set(self.identities).count == 2 })
+        for identity in identities {
+            #expect(identity.count == 17)
+            #expect(Array(identity.prefix(9)) == [1, 0, 0, 0, 0, 0, 0, 1, 2])
+        }
+        for link in links { link.close() }
+    }
+
     @Test func heartbeatsKeepTheLeaseOnceConfigured() throws {
         let link = try link()
         link.heartbeat = {
@@ -158,7 +167,7 @@ import Testing
         answer(.loadUpdate([RankLoad()]))
         answer(.heartbeatAck(sequence: 1))
         answer(.leave(reason: "only peers say this"))
-        #expect(coordinator.send([0xFF], to: [1, 0, 0, 0, 0, 0, 0, 1, 2]) == .sent)
+        #expect(coordinator.send([0xFF], to: identities.last ?? []) == .sent)
         answer(.refuse(Refusal(reason: .groupFull, text: "wait")))
         answer(.refuse(Refusal(reason: .model, text: "another model")))
         #expect(loop.run(until: deadline()) { self.events.count == 5 })

@@ -13,6 +13,8 @@ import Testing
         "phalanx-keys-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
     ).path
     var sockets: [ZeroMQSocket] = []
+    /// It must live as long as the sockets.
+    var authenticators: [LinkAuthenticator] = []
     var received: [[UInt8]] = []
 
     init() throws {
@@ -43,6 +45,7 @@ import Testing
         let authenticator = try LinkAuthenticator(
             ring: ring, roles: ["control": [.worker, .gateway]], context: context, loop: loop,
             logger: logger)
+        authenticators.append(authenticator)
         let socket = try ZeroMQSocket(
             .router, context: context, limits: SocketLimits(),
             security: .server(ring, domain: "control"))
@@ -156,6 +159,178 @@ import Testing
         #expect(authenticator.refusals == 0)
     }
 
+    /// Whichever of the keys the server has: it may be restarted before its clients or after them.
+    @Test(arguments: [0, 1, 2])
+    func aClientTriesEveryKeyOfAServer(place: Int) throws {
+        let (_, endpoint) = try server()
+        let own = try ring(.coordinator, [.worker]).own.publicKey
+        var keys = (0..<2).map { _ in CurveKeyPair.generate().publicKey }
+        keys.insert(own, at: place)
+        try put("coordinator.public", keys.joined(separator: "\n"))
+        let security = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        #expect(try isHeard([1, 5], security, endpoint))
+    }
+
+    /// Says something until it is answered: what waits for a connection is lost with it.
+    func isHeard(
+        _ identity: [UInt8], _ security: SocketSecurity, _ endpoint: String,
+        _ limits: SocketLimits = SocketLimits()
+    ) throws -> Bool {
+        let socket = try ZeroMQSocket(
+            .dealer(identity: identity), context: context, limits: limits, security: security)
+        try socket.connect(endpoint)
+        var isAnswered = false
+        socket.attach(to: loop) { _, _ in isAnswered = true }
+        defer { socket.detach() }
+        return repeating({ _ = socket.send([identity[0], 7]) }, until: { isAnswered })
+    }
+
+    /// Sends every 20 ms until it has come about.
+    func repeating(_ send: @escaping () -> Void, until isDone: () -> Bool) -> Bool {
+        var isOver = false
+        func again() {
+            if isOver { return }
+            send()
+            loop.schedule(after: .milliseconds(20)) { again() }
+        }
+        again()
+        defer { isOver = true }
+        return loop.run(until: deadline(), isDone)
+    }
+
+    /// A link of a gateway to a leader is one connection, and its handshake may take several.
+    @Test func aLinkThatNeverReconnectsTriesEveryKeyToo() throws {
+        let (_, endpoint) = try server()
+        let own = try ring(.coordinator, [.worker]).own.publicKey
+        try put("coordinator.public", "\(CurveKeyPair.generate().publicKey)\n\(own)\n")
+        var limits = SocketLimits()
+        limits.reconnectMilliseconds = SocketLimits.neverReconnect
+        let security = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        #expect(try isHeard([1, 5], security, endpoint, limits))
+        #expect(sockets[0].failedHandshakes == 1)
+    }
+
+    /// A server that comes back with another key, as after a rotation, is found again.
+    @Test func aConnectedClientFollowsTheServersKey() throws {
+        let (old, new) = (
+            try ring(.coordinator, []).own, CurveKeyPair.generate()
+        )
+        try put("coordinator.public", "\(new.publicKey)\n\(old.publicKey)\n")
+        let client = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        let authenticator = try LinkAuthenticator(
+            ring: try ring(.coordinator, [.worker]), roles: ["control": [.worker]],
+            context: context, loop: loop, logger: logger)
+        func bind(_ endpoint: String) throws -> (ZeroMQSocket, String) {
+            let socket = try ZeroMQSocket(
+                .router, context: context, limits: SocketLimits(),
+                security: .server(try ring(.coordinator, [.worker]), domain: "control"))
+            let bound = try socket.bind(endpoint)
+            socket.attach(to: loop) { [unowned self] in received.append(Array($1)) }
+            return (socket, bound)
+        }
+        var (server, endpoint) = try bind("tcp://127.0.0.1:*")
+        let dealer = try ZeroMQSocket(
+            .dealer(identity: [1, 5]), context: context, limits: SocketLimits(), security: client)
+        try dealer.connect(endpoint)
+        dealer.attach(to: loop) { _, _ in }
+        func isHeard(_ byte: UInt8) -> Bool {
+            repeating({ _ = dealer.send([byte]) }, until: { received.contains([byte]) })
+        }
+        #expect(isHeard(1))
+        server.detach()
+        try write(.coordinator, new)
+        // A second socket in the place of the first, once libzmq has closed that.
+        server = try ZeroMQSocket(.router, context: context, limits: SocketLimits())
+        var successor: ZeroMQSocket?
+        #expect(
+            repeating(
+                { successor = successor ?? (try? bind(endpoint))?.0 },
+                until: { successor != nil }))
+        #expect(isHeard(2))
+        #expect(authenticator.refusals == 0)
+        successor?.detach()
+        dealer.detach()
+    }
+
+    // MARK: Other keys while a process runs
+
+    @Test func newKeysAreAcceptedAtOnceAndDeletedOnesNoMore() throws {
+        let (authenticator, endpoint) = try server()
+        let (old, new) = (try ring(.worker, []).own, CurveKeyPair.generate())
+        let oldSecurity = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        let connected = try ZeroMQSocket(
+            .dealer(identity: [1, 9]), context: context, limits: SocketLimits(),
+            security: oldSecurity)
+        try connected.connect(endpoint)
+        #expect(connected.send([1]) == .sent)
+        #expect(loop.run(until: deadline()) { self.received == [[1]] })
+        func adopt(_ keys: [CurveKeyPair]) throws {
+            try put("worker.public", keys.map(\.publicKey).joined(separator: "\n"))
+            let ring = try ring(.coordinator, [.worker, .gateway])
+            authenticator.adopt(.keys(ring))
+            sockets[0].adopt(.server(ring, domain: "control"))
+        }
+        try put("worker.secret", new.secretKey, mode: 0o600)
+        let newSecurity = SocketSecurity.client(
+            try ring(.worker, [.coordinator]), server: .coordinator)
+        #expect(try answer(to: [1, 6], newSecurity, endpoint, within: 500) == nil)
+        #expect(authenticator.refusals > 0)
+        try adopt([new, old])
+        #expect(try answer(to: [1, 6], newSecurity, endpoint, within: 30_000) == [9])
+        #expect(connected.send([2]) == .sent)
+        #expect(loop.run(until: deadline()) { self.received.contains([2]) })
+        // The connection of the deleted key still stands, but nobody listens to it.
+        try adopt([new])
+        #expect(connected.send([3]) == .sent)
+        #expect(loop.run(until: deadline()) { self.sockets[0].foreignMessages == 1 })
+        #expect(!received.contains([3]))
+        let refused = authenticator.refusals
+        #expect(try answer(to: [1, 4], oldSecurity, endpoint, within: 500) == nil)
+        #expect(authenticator.refusals > refused)
+    }
+
+    /// A client that is refused has its new key with the next handshake.
+    @Test func aClientComesWithItsNewKey() throws {
+        let (_, endpoint) = try server()
+        let new = try ring(.worker, []).own
+        try write(.worker, CurveKeyPair.generate())
+        func security() throws -> SocketSecurity {
+            .client(try ring(.worker, [.coordinator]), server: .coordinator)
+        }
+        let client = try ZeroMQSocket(
+            .dealer(identity: [1, 5]), context: context, limits: SocketLimits(),
+            security: try security())
+        try client.connect(endpoint)
+        client.attach(to: loop) { _, _ in }
+        var failures: [HandshakeFailure] = []
+        client.onHandshakeFailure = { failures.append($0) }
+        #expect(loop.run(until: deadline()) { !failures.isEmpty })
+        #expect(Set(failures) == [.keyRefused])
+        try write(.worker, new)
+        client.adopt(try security())
+        #expect(repeating({ _ = client.send([4]) }, until: { self.received.contains([4]) }))
+        client.detach()
+    }
+
+    @Test func handshakesThatFailAreCountedWithTheirReasons() throws {
+        let (_, endpoint) = try server()
+        var reasons: Set<HandshakeFailure> = []
+        sockets[0].onHandshakeFailure = { reasons.insert($0) }
+        #expect(try answer(to: [1, 5], .plaintext, endpoint, within: 300) == nil)
+        #expect(loop.run(until: deadline()) { reasons.contains(.otherMechanism) })
+        try write(.coordinator, CurveKeyPair.generate())
+        let lost = SocketSecurity.client(try ring(.worker, [.coordinator]), server: .coordinator)
+        #expect(try answer(to: [1, 5], lost, endpoint, within: 300) == nil)
+        #expect(loop.run(until: deadline()) { reasons.contains(.otherServerKey) })
+        #expect(sockets[0].failedHandshakes >= 2)
+    }
+
+    func deadline() -> Instant { MonotonicClock.now() + .seconds(30) }
+
     @Test func whatIsWrongWithAFolderIsSaid() throws {
         func message(_ role: KeyRole = .worker, _ peers: [KeyRole] = [.coordinator]) -> String {
             do {
@@ -179,6 +354,19 @@ import Testing
         #expect(message().contains("worker.secret is missing"))
     }
 
+    /// Where others listen is told by the coordinator, and no option of this process.
+    @Test(arguments: [
+        ("tcp://10.0.0.2:4000", false), ("tcp://[fe80::1]:4000", false),
+        ("tcp://127.0.0.2:1", true), ("tcp://[::1]:4000", true), ("tcp://localhost:4000", true),
+        ("ipc:///tmp/socket", false),
+    ])
+    func linksToOtherHostsNeedKeysOrAChoice(endpoint: String, isFine: Bool) throws {
+        #expect((LinkSecurity.plaintext.problem(connectingTo: endpoint) == nil) == isFine)
+        #expect(LinkSecurity.plaintextAcrossHosts.problem(connectingTo: endpoint) == nil)
+        let keys = LinkSecurity.keys(try ring(.gateway, [.worker]))
+        #expect(keys.problem(connectingTo: endpoint) == nil)
+    }
+
     @Test(arguments: [
         (["--data-parallel-address", "10.0.0.1"], "links leave this host"),
         (["--data-parallel-address", "10.0.0.1", "--plaintext-links"], ""),
@@ -193,7 +381,9 @@ import Testing
             let security = try LinkSecurity(
                 options, role: .coordinator, peers: [.worker],
                 addresses: ["data-parallel-address"])
-            #expect(security == .plaintext && problem.isEmpty)
+            let isChosen = arguments.contains("--plaintext-links")
+            #expect(security == (isChosen ? .plaintextAcrossHosts : .plaintext))
+            #expect(problem.isEmpty)
         } catch {
             #expect(!problem.isEmpty && "\(error)".contains(problem), "\(error)")
         }

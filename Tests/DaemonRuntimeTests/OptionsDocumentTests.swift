@@ -41,13 +41,14 @@ import Testing
 
     static func row(_ option: OptionSpecification) -> String {
         let value = option.defaultValue ?? "–"
+        let name = "`--\(option.name)`" + (option.isReloadable ? " ↻" : "")
         let cells: [String]
         switch option.scope {
         case .deployment:
-            cells = ["`--\(option.name)`", value, values(of: option.kind), option.help]
+            cells = [name, value, values(of: option.kind), option.help]
         case .node, .launcher:
             cells = [
-                "`--\(option.name)`", daemons(of: option.scope), value, values(of: option.kind),
+                name, daemons(of: option.scope), value, values(of: option.kind),
                 option.help,
             ]
         }

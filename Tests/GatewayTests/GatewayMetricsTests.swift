@@ -31,6 +31,14 @@ import Testing
         #expect(page.contains("phalanx:routing_refusals_total{model_name=\"demo\"} 2.0\n"))
     }
 
+    @Test func handshakesThatFailedAreCountedByPeer() {
+        let metrics = GatewayMetrics(model: "demo")
+        metrics.onFailedHandshakes(coordinator: 2, leaders: 30)
+        let page = String(decoding: metrics.page(), as: UTF8.self)
+        #expect(page.contains("phalanx:failed_handshakes_total{peer=\"coordinator\"} 2.0\n"))
+        #expect(page.contains("phalanx:failed_handshakes_total{peer=\"leader\"} 30.0\n"))
+    }
+
     @Test func imbalanceIsThatOfTheLastWindow() {
         let metrics = GatewayMetrics(model: "demo")
         metrics.onView(4, ranks: 4)

@@ -5,6 +5,7 @@ import Protocol
 extension ControlFrames {
     static let ofVersionTwo: [GoldenFrame<ControlMessage>] = [
         configOfVersionTwo, readyOfVersionTwo, viewOfVersionTwo, statusReportOfVersionTwo,
+        heartbeatOfVersionTwo,
     ]
 
     /// Messages that version 1 has not at all, and that are never sent in it.
@@ -38,6 +39,18 @@ extension ControlFrames {
         version: 2,
         hex: "080211887766554433221118092081046a230a0c7463703a2f2f686f73743a2a12030001"
             + "ff1a0361626320e80728103a0408051008")
+
+    static let heartbeatOfVersionTwo = GoldenFrame(
+        name: "heartbeat of version 2",
+        message: envelopeOfVersionTwo(
+            .heartbeat(
+                Heartbeat(
+                    stage: .loading, percent: 42, load: load, tickAge: .milliseconds(250),
+                    failedHandshakes: 300))),
+        version: 2,
+        hex: "0802118877665544332211180920810482014a0802102a1a3e08011002180320a01f2d00"
+            + "00003f3006380740084809508080808020588080808040604d"
+            + "6a05050000ac02700e789601800110880180800190011298011320fa0128ac02")
 
     static let prepare = GoldenFrame(
         name: "prepare",
@@ -78,16 +91,18 @@ extension ControlFrames {
                 {
                     var peer = PeerStatus(role: .gateway)
                     peer.protocolVersion = 2
+                    peer.failedHandshakes = 9
                     var report = StatusReport()
                     report.worldSize = 1
                     report.protocolVersion = 2
                     report.viewProtocolVersion = 2
+                    report.failedHandshakes = 300
                     report.peers = [peer]
                     return report
                 }())),
         version: 2,
-        hex: "08021188776655443322111809208104fa01162001280148037a0808028a0100980102"
-            + "800102880102")
+        hex: "08021188776655443322111809208104fa011d2001280148037a0b08028a0100980102"
+            + "a001098001028801029001ac02")
 
     static func envelopeOfVersionTwo(_ body: ControlBody) -> ControlMessage {
         ControlMessage(

@@ -248,10 +248,17 @@ struct  Phalanx__V1__Heartbeat
    * How long the current tick has been running; 0 between ticks.
    */
   uint64_t tick_age_milliseconds;
+  /*
+   * Connections of this process that did not come about, to it or from it.
+   */
+  /*
+   * since 2
+   */
+  uint64_t failed_handshakes;
 };
 #define PHALANX__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__heartbeat__descriptor) \
-    , 0, 0, NULL, 0 }
+    , 0, 0, NULL, 0, 0 }
 
 
 struct  Phalanx__V1__HeartbeatAck
@@ -419,10 +426,14 @@ struct  Phalanx__V1__PeerStatus
    * since 2
    */
   uint32_t protocol_version;
+  /*
+   * since 2
+   */
+  uint64_t failed_handshakes;
 };
 #define PHALANX__V1__PEER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__peer_status__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string, 0 }
+    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Phalanx__V1__StatusReport
@@ -469,10 +480,14 @@ struct  Phalanx__V1__StatusReport
    * since 2
    */
   uint32_t view_protocol_version;
+  /*
+   * since 2: at the coordinator
+   */
+  uint64_t failed_handshakes;
 };
 #define PHALANX__V1__STATUS_REPORT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__status_report__descriptor) \
-    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0,NULL, 0,NULL, 0, 0 }
+    , (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, 0, 0,NULL, 0,NULL, 0, 0, 0 }
 
 
 struct  Phalanx__V1__DrainRequest

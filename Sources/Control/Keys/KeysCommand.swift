@@ -20,9 +20,9 @@ enum KeysCommand {
           phalanxctl    operator.secret
 
         --rotate makes a new pair for one role; its old public keys stay accepted until you delete
-        their lines. Copy the .public file to all nodes and restart their daemons one by one, then
-        the .secret file to those of the role, and restart them. Clients of the coordinator and of
-        workers know one key of them: for these two roles do both steps at once.
+        their lines. Copy the .public file to all nodes and reload their daemons (SIGHUP), then the
+        .secret file to those of the role: reload gateways, restart coordinator and workers, whose
+        sockets keep the key that they listen with. At last delete the old line and reload again.
 
         """
 
@@ -46,7 +46,9 @@ enum KeysCommand {
         do throws(KeyError) {
             if let role {
                 try KeyFolder(folder).rotate(role)
-                output.write("\(folder): the \(role.rawValue) has a new key\n")
+                output.write(
+                    "\(folder): the \(role.rawValue) has a new key; the old one stays valid "
+                        + "until its line in \(role.rawValue).public is deleted\n")
             } else {
                 try KeyFolder(folder).create()
                 let roles = KeyRole.allCases.map(\.rawValue).joined(separator: ", ")

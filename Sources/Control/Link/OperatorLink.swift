@@ -21,7 +21,8 @@ final class OperatorLink {
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
         let identity = ControlIdentity.bytes(
-            role: ControlIdentity.operatorRole, incarnation: incarnation)
+            role: ControlIdentity.operatorRole, incarnation: incarnation,
+            secret: MonotonicClock.randomUInt64())
         do throws(TransportError) {
             let socket = try ZeroMQSocket(
                 .dealer(identity: identity), context: ZeroMQContext(), limits: limits,

@@ -15,6 +15,7 @@ enum StatusJSON {
                 "protocol": .integer(Int64(report.protocolVersion)),
                 "uptime_seconds": .number(report.uptime.seconds),
                 "lease_seconds": .number(report.lease.seconds),
+                "failed_handshakes": .integer(Int64(clamping: report.failedHandshakes)),
             ]),
             "deployment": .members([
                 "model": .optional(report.option("model")),
@@ -49,6 +50,9 @@ enum StatusJSON {
             .init(key: "protocol", value: .integer(Int64(peer.protocolVersion))),
             .init(key: "incarnation", value: .string(peer.incarnation.description)),
             .init(key: "silence_seconds", value: .number(peer.silence.seconds)),
+            .init(
+                key: "failed_handshakes",
+                value: .integer(Int64(clamping: peer.failedHandshakes))),
             .init(key: "waits_for", value: .string(peer.waitsFor)),
         ]
     }

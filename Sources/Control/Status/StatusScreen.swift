@@ -15,9 +15,19 @@ enum StatusScreen {
             TextTable.printable(
                 "coordinator \(endpoint), version \(report.softwareVersion), up "
                     + "\(Readable.time(report.uptime))") + "\n\n"
+        text += failedHandshakes(report)
         text += workers(report)
         if !report.gateways.isEmpty { text += "\n" + gateways(report) }
         return text
+    }
+
+    /// A line where some failed: somebody has no key or an old one, or probes ports.
+    private static func failedHandshakes(_ report: StatusReport) -> String {
+        var counts = report.peers.map { (DeploymentHealth.name($0), $0.failedHandshakes) }
+        counts.insert(("the coordinator", report.failedHandshakes), at: 0)
+        let failed = counts.filter { $0.1 > 0 }.map { "\($0.1) of \($0.0)" }
+        guard !failed.isEmpty else { return "" }
+        return TextTable.printable("failed handshakes: " + failed.joined(separator: ", ")) + "\n\n"
     }
 
     static func deployment(_ report: StatusReport) -> String {

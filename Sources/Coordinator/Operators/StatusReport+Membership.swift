@@ -47,6 +47,7 @@ extension Peer {
             status.percent = min(reported.percent, 100)
             status.tickAge = reported.tickAge
             status.load = reported.load
+            status.failedHandshakes = reported.failedHandshakes
         }
         status.waitsFor = StatusReport.cut(waitsFor(view))
         return status

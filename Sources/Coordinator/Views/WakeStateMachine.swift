@@ -6,9 +6,14 @@ import Protocol
 /// A wake names the tick at which the group went idle. That number is the same on all ranks, so a
 /// late or repeated wake is recognised by it and does nothing (a rank that is past it ignores it,
 /// one that is not there yet remembers it). This is what replaces waves.
+///
+/// A worker that is broken may ask for any tick. So no request shuts out another one: what is asked
+/// for behind the wake under way is sent on once, and its leader asks again if that was lost.
 struct WakeStateMachine {
     static let resendAfter = Interval.milliseconds(200)
     static let giveUpAfter = Interval.seconds(5)
+    /// Several leaders ask for the same wake at once; a leader asks again after more than this.
+    static let sameWithin = Interval.milliseconds(400)
 
     private struct Pending {
         let fromTick: UInt64
@@ -19,7 +24,8 @@ struct WakeStateMachine {
 
     private let view: UInt32
     private let everybody: WorkerSet
-    private var lastWoken: UInt64?
+    /// What was sent last upon a request.
+    private var newest: (fromTick: UInt64, at: Instant)?
     private var pending: Pending?
 
     /// - Parameter workers: the view's members.
@@ -36,9 +42,14 @@ struct WakeStateMachine {
     }
 
     mutating func onRequest(view: UInt32, fromTick: UInt64, at now: Instant) -> WakeAction {
-        guard view == self.view, lastWoken.map({ fromTick > $0 }) ?? true else { return .none }
-        lastWoken = fromTick
-        pending = Pending(fromTick: fromTick, began: now, sent: now, workers: everybody)
+        guard view == self.view, fromTick != pending?.fromTick else { return .none }
+        if let newest, newest.fromTick == fromTick, now - newest.at < Self.sameWithin {
+            return .none
+        }
+        newest = (fromTick, now)
+        if pending.map({ fromTick > $0.fromTick }) ?? true {
+            pending = Pending(fromTick: fromTick, began: now, sent: now, workers: everybody)
+        }
         return .send(fromTick: fromTick, workers: everybody.members)
     }
 

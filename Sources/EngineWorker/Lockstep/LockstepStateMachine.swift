@@ -92,14 +92,19 @@ struct LockstepStateMachine {
                 state = .running(view: view, tick: tick)
                 wakeRequested = nil
             } else if fromTick > tick {
-                earlyWake = fromTick
+                remember(fromTick)
             }
             return .acknowledge
         case .running(let current, let tick):
             guard view == current else { return .ignore }
-            if fromTick > tick { earlyWake = fromTick }
+            if fromTick > tick { remember(fromTick) }
             return .acknowledge
         }
+    }
+
+    /// The nearest one counts: a wake for a tick far ahead must not take its place.
+    private mutating func remember(_ fromTick: UInt64) {
+        earlyWake = min(earlyWake ?? fromTick, fromTick)
     }
 
     enum VectorAction: Equatable {

@@ -14,6 +14,8 @@ extension StepPlan {
         let blockCount: Int
         let blockSize: Int
         let vocabularySize: Int
+        /// Positions of a sequence: what the model's tables of angles have.
+        let modelLength: Int
 
         /// No plan takes more: each entry has a row, and a table of at most all blocks.
         var byteCountMax: Int {
@@ -120,7 +122,9 @@ extension StepPlan {
                 entry.rowCount <= rows - nextRow, entry.blockCount <= blockTables.count - nextBlock
             else { return false }
             let end = entry.firstPosition + entry.rowCount
-            guard end <= entry.blockCount * bounds.blockSize else { return false }
+            guard end <= bounds.modelLength, end <= entry.blockCount * bounds.blockSize else {
+                return false
+            }
             for row in 0..<entry.rowCount
             where Int(positions[nextRow + row]) != entry.firstPosition + row { return false }
             nextRow += entry.rowCount

@@ -33,7 +33,7 @@ public final class HTTPServer {
 
     let loop: EventLoop
     let limits: HTTPLimits
-    let tls: TLSContext?
+    private(set) var tls: TLSContext?
     private var listeners: [Int32]
     private var isAcceptingPaused = false
     private(set) var isDraining = false
@@ -79,6 +79,9 @@ public final class HTTPServer {
         loop.unwatch(descriptor)
         Glibc.close(descriptor)
     }
+
+    /// For connections that come; those that stand keep what they began with.
+    func adopt(_ tls: TLSContext?) { self.tls = tls }
 
     // MARK: Draining
 

@@ -25,6 +25,10 @@ public enum CodecLimits {
     public static let gatewayMessageBytesMax = 16 << 20
     public static let leaderMessageBytesMax = 64 << 20
     public static let controlMessageBytesMax = 4 << 20
+    /// What a peer or an operator sends to the coordinator; its answers hold whole views.
+    public static let peerMessageBytesMax = 1 << 20
+    /// Messages of one peer that a server holds and has not looked at yet.
+    public static let receivedMessagesMax: Int32 = 256
     public static let promptTokensMax = 2_000_000
     public static let cacheSaltBytesMax = 1024
     public static let listEntriesMax = 200_000

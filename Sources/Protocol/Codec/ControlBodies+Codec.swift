@@ -229,13 +229,17 @@ extension View {
 }
 
 extension Heartbeat {
-    func packed(_ arena: CArena) -> UnsafeMutablePointer<Phalanx__V1__Heartbeat> {
+    func packed(_ arena: CArena, _ version: UInt32) -> UnsafeMutablePointer<Phalanx__V1__Heartbeat>
+    {
         arena.make { message in
             phalanx__v1__heartbeat__init(message)
             message.pointee.stage = stage.rawValue
             message.pointee.percent = percent
             message.pointee.load = load.packed(arena)
             message.pointee.tick_age_milliseconds = UInt64(max(tickAge.milliseconds, 0))
+            if version >= ProtocolVersion.negotiated {
+                message.pointee.failed_handshakes = failedHandshakes
+            }
         }
     }
 
@@ -251,6 +255,7 @@ extension Heartbeat {
             percent: message.percent,
             load: try RankLoad(load.pointee),
             tickAge: Interval(
-                nanoseconds: product.overflow ? .max : product.partialValue))
+                nanoseconds: product.overflow ? .max : product.partialValue),
+            failedHandshakes: message.failed_handshakes)
     }
 }

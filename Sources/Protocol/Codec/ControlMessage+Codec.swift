@@ -59,7 +59,7 @@ extension ControlBody {
             envelope.pointee.view_state = view.packed(arena, version)
         case .heartbeat(let heartbeat):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_HEARTBEAT
-            envelope.pointee.heartbeat = heartbeat.packed(arena)
+            envelope.pointee.heartbeat = heartbeat.packed(arena, version)
         case .prepare, .prepared, .askToLeave:
             packGroup(into: envelope, arena)
         case .viewJoined, .heartbeatAck, .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate,

@@ -92,6 +92,7 @@ extension PeerStatus {
             message.pointee.model_digest = arena.string(modelDigest)
             if version >= ProtocolVersion.negotiated {
                 message.pointee.protocol_version = protocolVersion
+                message.pointee.failed_handshakes = failedHandshakes
             }
         }
     }
@@ -122,6 +123,7 @@ extension PeerStatus {
         waitsFor = text(message.waits_for)
         modelDigest = text(message.model_digest)
         protocolVersion = chosenVersion(message.protocol_version)
+        failedHandshakes = message.failed_handshakes
     }
 }
 
@@ -154,6 +156,7 @@ extension StatusReport {
             if version >= ProtocolVersion.negotiated {
                 message.pointee.protocol_version = protocolVersion
                 message.pointee.view_protocol_version = viewProtocolVersion
+                message.pointee.failed_handshakes = failedHandshakes
             }
         }
     }
@@ -192,6 +195,7 @@ extension StatusReport {
         peers = try list(message.peers, message.n_peers, PeerStatus.init(_:))
         protocolVersion = chosenVersion(message.protocol_version)
         viewProtocolVersion = chosenVersion(message.view_protocol_version)
+        failedHandshakes = message.failed_handshakes
     }
 }
 

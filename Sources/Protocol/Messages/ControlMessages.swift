@@ -270,7 +270,14 @@ public struct Heartbeat: Hashable, Sendable {
     public let percent: UInt32
     public let load: RankLoad
     public let tickAge: Interval
-    public init(stage: WorkerStage, percent: UInt32, load: RankLoad, tickAge: Interval) {
+    /// Connections to this process or from it that did not come about.
+    public let failedHandshakes: UInt64
+
+    public init(
+        stage: WorkerStage, percent: UInt32, load: RankLoad, tickAge: Interval,
+        failedHandshakes: UInt64 = 0
+    ) {
+        self.failedHandshakes = failedHandshakes
         self.stage = stage
         self.percent = percent
         self.load = load

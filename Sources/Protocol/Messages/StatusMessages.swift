@@ -28,6 +28,8 @@ public struct PeerStatus: Hashable, Sendable {
     public var load = RankLoad()
     /// Between it and the coordinator.
     public var protocolVersion = ProtocolVersion.oldest
+    /// Connections to it or from it that did not come about.
+    public var failedHandshakes: UInt64 = 0
 
     public init(role: PeerRole) { self.role = role }
 }
@@ -64,6 +66,8 @@ public struct StatusReport: Hashable, Sendable {
     public var protocolVersion = ProtocolVersion.oldest
     /// Of what the workers of the view exchange.
     public var viewProtocolVersion = ProtocolVersion.oldest
+    /// Connections to the coordinator that did not come about.
+    public var failedHandshakes: UInt64 = 0
 
     public init() {}
 
@@ -112,8 +116,13 @@ public enum ControlIdentity {
     /// no HELLO, has no lease and no place.
     public static let operatorRole: UInt8 = 3
 
-    public static func bytes(role: UInt8, incarnation: Incarnation) -> [UInt8] {
+    /// - Parameter secret: a random number that its owner tells nobody but, by this identity, the
+    ///   server. A ROUTER hands an identity over to whoever comes under it, whatever its key, and
+    ///   incarnations are told to others.
+    public static func bytes(role: UInt8, incarnation: Incarnation, secret: UInt64) -> [UInt8] {
         [role]
-            + (0..<8).map { UInt8(truncatingIfNeeded: incarnation.rawValue >> (8 * (7 - $0))) }
+            + [incarnation.rawValue, secret].flatMap { word in
+                (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * (7 - $0))) }
+            }
     }
 }

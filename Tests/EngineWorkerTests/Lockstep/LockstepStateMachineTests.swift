@@ -130,6 +130,17 @@ import Testing
         }
     }
 
+    /// A worker that asks for a tick far ahead would else keep the group from being woken.
+    @Test(arguments: [[6, .max], [.max, 6]] as [[UInt64]])
+    func aWakeFarAheadDoesNotReplaceTheNextOne(wakes: [UInt64]) {
+        var machine = Self.running(tick: 5)
+        for fromTick in wakes {
+            #expect(machine.onWake(view: 1, fromTick: fromTick) == .acknowledge)
+        }
+        _ = machine.onVector([Self.entry(tick: 5), Self.entry(tick: 5)])
+        #expect(machine.state == .running(view: 1, tick: 6))
+    }
+
     @Test func anotherViewForgetsTheEarlyWake() {
         var machine = Self.running(tick: 5)
         _ = machine.onWake(view: 1, fromTick: 1)

@@ -6,7 +6,7 @@ import Testing
 /// A plan that another worker wrote is outside input.
 @Suite struct StepPlanCodecTests {
     static let bounds = StepPlan.Bounds(
-        rowsMax: 16, blockCount: 8, blockSize: 4, vocabularySize: 100)
+        rowsMax: 16, blockCount: 8, blockSize: 4, vocabularySize: 100, modelLength: 8)
 
     static func plan() -> StepPlan {
         var plan = StepPlan()
@@ -45,16 +45,18 @@ import Testing
 
     @Test func whatIsBeyondTheReceiversMemoryIsRefused() {
         let bytes = Self.encoded(Self.plan())
-        func bounds(rows: Int = 16, blocks: Int = 8, size: Int = 4, vocabulary: Int = 100)
-            -> StepPlan.Bounds
-        {
+        func bounds(
+            rows: Int = 16, blocks: Int = 8, size: Int = 4, vocabulary: Int = 100, length: Int = 8
+        ) -> StepPlan.Bounds {
             StepPlan.Bounds(
-                rowsMax: rows, blockCount: blocks, blockSize: size, vocabularySize: vocabulary)
+                rowsMax: rows, blockCount: blocks, blockSize: size, vocabularySize: vocabulary,
+                modelLength: length)
         }
         #expect(Self.decoded(bytes, within: bounds(rows: 6)) == nil)
         #expect(Self.decoded(bytes, within: bounds(blocks: 7)) == nil)
         #expect(Self.decoded(bytes, within: bounds(size: 3)) == nil)
         #expect(Self.decoded(bytes, within: bounds(vocabulary: 99)) == nil)
+        #expect(Self.decoded(bytes, within: bounds(length: 7)) == nil)
         #expect(Self.decoded(bytes, within: bounds()) != nil)
     }
 

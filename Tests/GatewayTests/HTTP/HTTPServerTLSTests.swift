@@ -167,6 +167,25 @@ private final class TLSTestClient {
         #expect(fixture.server.openConnections == 0)
     }
 
+    /// What a gateway does at SIGHUP: nobody is cut off, and who comes sees the new certificate.
+    @Test func aRenewedCertificateIsForNewConnections() throws {
+        let (old, new) = (try TemporaryCertificate(), try TemporaryCertificate())
+        let fixture = try ServerFixture(tls: old.context())
+        fixture.echo()
+        let first = try TLSTestClient(fixture)
+        #expect(fixture.run { first.isConnected })
+        fixture.server.adopt(try new.context())
+        let second = try TLSTestClient(fixture)
+        #expect(fixture.run { second.isConnected })
+        let certificates = [first, second].map { SSL_get1_peer_certificate($0.session) }
+        defer { for certificate in certificates { X509_free(certificate) } }
+        #expect(X509_cmp(certificates[0], certificates[1]) != 0)
+        for client in [first, second] {
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+            #expect(fixture.run { client.text.hasSuffix("POST / body") })
+        }
+    }
+
     @Test func closeNotifyIsAHangUp() throws {
         let certificate = try TemporaryCertificate()
         let fixture = try ServerFixture(tls: certificate.context())

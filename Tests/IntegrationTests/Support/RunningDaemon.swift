@@ -19,7 +19,8 @@ final class RunningDaemon: @unchecked Sendable {
 
     /// - Parameter node: where it runs; nil: here.
     init(
-        _ name: String, _ binary: String, _ arguments: [String], on node: NodeNetwork.Node? = nil
+        _ name: String, _ binary: String, _ arguments: [String], on node: NodeNetwork.Node? = nil,
+        environment: [String: String] = [:]
     ) throws {
         self.name = name
         let program = Self.binaries.appendingPathComponent(binary)
@@ -32,6 +33,9 @@ final class RunningDaemon: @unchecked Sendable {
             process.arguments = arguments
         }
         process.currentDirectoryURL = Self.root
+        if !environment.isEmpty {
+            process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        }
         let pipe = Pipe()
         process.standardError = pipe
         process.standardOutput = FileHandle.nullDevice
@@ -116,6 +120,12 @@ final class RunningDaemon: @unchecked Sendable {
         else { return 0 }
         let fields = text[end.upperBound...].split(separator: " ")
         return (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)
+    }
+
+    /// Memory that it holds, in bytes.
+    var residentBytes: Int {
+        let text = (try? String(contentsOfFile: "/proc/\(pid)/statm", encoding: .utf8)) ?? ""
+        return (Int(text.split(separator: " ").dropFirst().first ?? "") ?? 0) * 4096
     }
 
     /// How often its threads went to sleep so far: with what wakes them, what polling would raise.

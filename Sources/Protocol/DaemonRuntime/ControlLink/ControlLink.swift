@@ -76,7 +76,8 @@ public final class ControlLink {
         var limits = SocketLimits()
         limits.messageBytesMax = Int64(CodecLimits.controlMessageBytesMax)
         let identity = ControlIdentity.bytes(
-            role: UInt8(truncatingIfNeeded: hello.role.rawValue), incarnation: incarnation)
+            role: UInt8(truncatingIfNeeded: hello.role.rawValue), incarnation: incarnation,
+            secret: MonotonicClock.randomUInt64())
         socket = try ZeroMQSocket(
             .dealer(identity: identity), context: context, limits: limits,
             security: security.client(of: .coordinator))
@@ -88,6 +89,10 @@ public final class ControlLink {
         self.hello = hello
         protocolVersion = hello.protocolMin
         self.onEvent = onEvent
+        socket.onHandshakeFailure = { failure in
+            logger.throttledWarning(
+                "no link to the coordinator: \(failure.text)", ["endpoint": endpoint])
+        }
         try socket.connect(endpoint)
         socket.attach(to: loop) { [weak self] _, frame in self?.receive(frame) }
         sayHello()
@@ -124,6 +129,14 @@ public final class ControlLink {
     }
 
     public func close() { socket.detach() }
+
+    /// For the next connection; the one that stands stays.
+    public func adopt(_ security: LinkSecurity) {
+        socket.adopt(security.client(of: .coordinator))
+    }
+
+    /// Connections to the coordinator that did not come about.
+    public var failedHandshakes: UInt64 { socket.failedHandshakes }
 
     private func sayHello() {
         if hasLeft { return }
@@ -169,6 +182,7 @@ public final class ControlLink {
         if isSilent && !coordinatorIsSilent {
             logger.warning("the coordinator is silent", ["endpoint": endpoint])
         }
+        if isSilent { socket.connectWithNewKeys() }
         coordinatorIsSilent = isSilent
     }
 

@@ -59,7 +59,7 @@ public final class Logger: Sendable {
     }
 
     private let daemon: String
-    private let threshold: Level
+    private let threshold: Lock<Level>
     private let descriptor: Int32
     private let toJournal: Bool
     private let throttle = Lock(Throttle())
@@ -68,7 +68,7 @@ public final class Logger: Sendable {
 
     public init(daemon: String, threshold: Level = .info) {
         self.daemon = daemon
-        self.threshold = threshold
+        self.threshold = Lock(threshold)
         descriptor = STDERR_FILENO
         toJournal = Self.isJournal(STDERR_FILENO)
     }
@@ -76,10 +76,13 @@ public final class Logger: Sendable {
     /// Lines go to `descriptor`, never to the journal.
     init(daemon: String, threshold: Level, descriptor: Int32) {
         self.daemon = daemon
-        self.threshold = threshold
+        self.threshold = Lock(threshold)
         self.descriptor = descriptor
         toJournal = false
     }
+
+    /// From now on.
+    public func setThreshold(_ level: Level) { threshold.withLock { $0 = level } }
 
     /// systemd.exec(5): the variable names the device and inode of the stream, because a process
     /// whose stderr was redirected inherits it too.
@@ -109,7 +112,7 @@ public final class Logger: Sendable {
     }
 
     private func log(_ level: Level, _ message: String, _ fields: Fields) {
-        guard level <= threshold else { return }
+        guard level <= threshold.withLock({ $0 }) else { return }
         if toJournal && sendToJournal(level, message, fields) { return }
         var line = "\(level.name) \(daemon): \(message)"
         for (key, value) in fields {

@@ -34,6 +34,8 @@ public struct OptionSpecification: Sendable {
     /// nil: no value unless given.
     public let defaultValue: String?
     public let help: String
+    /// A running process takes another value over (SIGHUP); for the others it must be restarted.
+    public let isReloadable: Bool
     /// Values that vLLM knows and Phalanx refuses, with the reason.
     public let refused: [String: String]
     /// What else may be wrong with a value of this kind, or nil.
@@ -46,6 +48,7 @@ public struct OptionSpecification: Sendable {
         default defaultValue: String? = nil,
         refused: [String: String] = [:],
         check: (@Sendable (String) -> String?)? = nil,
+        isReloadable: Bool = false,
         help: String
     ) {
         self.name = name
@@ -54,6 +57,7 @@ public struct OptionSpecification: Sendable {
         self.defaultValue = defaultValue
         self.refused = refused
         self.check = check
+        self.isReloadable = isReloadable
         self.help = help
     }
 

@@ -113,7 +113,7 @@ public enum OptionTable {
         .init("config", .text, everyone, help: "YAML file with these options as keys."),
         .init(
             "log-level", .choice(["error", "warning", "notice", "info", "debug"]), everyone,
-            default: "info", help: "Least severe message that is logged."),
+            default: "info", isReloadable: true, help: "Least severe message that is logged."),
         .init(
             "data-parallel-address", .text, everyone, default: "127.0.0.1",
             help: "Address of the coordinator."),
@@ -148,16 +148,21 @@ public enum OptionTable {
             "data-parallel-rank", .integer(0...511), .node([.gateway]),
             help: "The one DP rank that this gateway serves."),
         .init(
-            "api-key", .list, .node([.gateway]),
+            "api-key", .list, .node([.gateway]), isReloadable: true,
             help: "Keys of which a client must present one."),
         .init(
-            "ssl-certfile", .text, .node([.gateway]), help: "PEM certificate chain: serves HTTPS."),
-        .init("ssl-keyfile", .text, .node([.gateway]), help: "PEM key of the certificate."),
+            "ssl-certfile", .text, .node([.gateway]), isReloadable: true,
+            help: "PEM certificate chain: serves HTTPS."),
+        .init(
+            "ssl-keyfile", .text, .node([.gateway]), isReloadable: true,
+            help: "PEM key of the certificate."),
         .init(
             "enable-prompt-tokens-details", .flag, .node([.gateway]), default: "false",
+            isReloadable: true,
             help: "usage says how many tokens of the prompt were in the prefix cache."),
         .init(
             "shutdown-timeout", .integer(0...86_400), .node([.gateway, .worker]), default: "30",
+            isReloadable: true,
             help: "Seconds that running requests may take to finish after SIGTERM."),
         .init(
             "device", .choice(["cpu"]), .node([.worker]), default: "cpu",

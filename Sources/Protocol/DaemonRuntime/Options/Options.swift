@@ -15,6 +15,8 @@ public struct Options: Sendable {
     var values: [String: [String]] = [:]
     /// What the command line gave, in its order.
     let flags: [Given]
+    private let arguments: [String]
+    private let host: String
     /// The file's `nodes`.
     public private(set) var nodes: [NodeEntry] = []
     /// The one of them that this process runs on.
@@ -30,6 +32,8 @@ public struct Options: Sendable {
         daemon: DaemonKind?, arguments: [String], host: String = HostName.current
     ) throws(OptionError) {
         self.daemon = daemon
+        self.arguments = arguments
+        self.host = host
         flags = try Self.parse(arguments, for: daemon)
         if let path = flags.last(where: { $0.name == "config" })?.value {
             let file = try ConfigurationFile(path)
@@ -39,6 +43,11 @@ public struct Options: Sendable {
         }
         try takeFlags()
         if daemon != nil && !nodes.isEmpty { try take(try node(named: nil, host: host)) }
+    }
+
+    /// What command line and file say now.
+    func readAgain() throws(OptionError) -> Options {
+        try Options(daemon: daemon, arguments: arguments, host: host)
     }
 
     /// One option as it was given; `place` says where ("--port" or "file.yaml line 3").
@@ -215,7 +224,8 @@ public struct Options: Sendable {
         var page = "usage: \(daemon.rawValue) [MODEL] [--option value ...]\n"
         for specification in OptionTable.all where specification.belongs(to: daemon) {
             let value = specification.defaultValue.map { " (default: \($0))" } ?? ""
-            page += "  --\(specification.name)\n        \(specification.help)\(value)\n"
+            let reload = specification.isReloadable ? " [reloaded at SIGHUP]" : ""
+            page += "  --\(specification.name)\n        \(specification.help)\(value)\(reload)\n"
         }
         return page
     }

@@ -8,8 +8,9 @@ public struct KeyError: Error, Hashable, Sendable, CustomStringConvertible {
 /// The keys of one process: its own pair, and the public keys of those that it talks to.
 ///
 /// A folder holds `ROLE.secret` (one key; readable by its owner alone) and `ROLE.public` (a key a
-/// line: the first is the role's current one, all are accepted, so that keys can be changed while
-/// daemons run). A process needs its own secret and the public keys of its peers, no more.
+/// line: the first is the role's current one, all are accepted, and clients try all of a server, so
+/// that keys can be changed while daemons run). A process needs its own secret and the public keys
+/// of its peers, no more.
 public struct KeyRing: Hashable, Sendable {
     static let fileBytesMax = 64 << 10
     static let keysMax = 256
@@ -17,6 +18,8 @@ public struct KeyRing: Hashable, Sendable {
     public let role: KeyRole
     let own: CurveKeyPair
     private let known: [KeyRole: [String]]
+    /// What the authenticator calls the owners of these keys; see ``userID(_:_:)``.
+    private let userIDs: [String: KeyRole]
 
     /// - Parameter peers: the roles whose public keys must be there.
     public init(folder: String, role: KeyRole, peers: [KeyRole]) throws(KeyError) {
@@ -25,18 +28,42 @@ public struct KeyRing: Hashable, Sendable {
         var known: [KeyRole: [String]] = [:]
         for peer in peers { known[peer] = try Self.publicKeys(folder, peer) }
         self.known = known
+        var userIDs: [String: KeyRole] = [:]
+        for peer in peers {
+            for key in known[peer] ?? [] { userIDs[Self.userID(peer, key)] = peer }
+        }
+        self.userIDs = userIDs
     }
 
+    /// Those of `role`, the current one first.
     func keys(of role: KeyRole) -> [String] { known[role] ?? [] }
 
-    /// The key that a server of that role has now.
-    func serverKey(_ role: KeyRole) -> String? { known[role]?.first }
-
-    /// Whose key it is, among `roles`.
-    func owner(of key: [UInt8], among roles: [KeyRole]) -> KeyRole? {
-        roles.first { role in
-            (known[role] ?? []).contains { CurveKeyPair.bytes(of: $0) == key }
+    /// Whose key it is, among `roles`, and the key as text.
+    func owner(of key: [UInt8], among roles: [KeyRole]) -> (role: KeyRole, key: String)? {
+        for role in roles {
+            for known in keys(of: role) where CurveKeyPair.bytes(of: known) == key {
+                return (role, known)
+            }
         }
+        return nil
+    }
+
+    /// What libzmq attaches to every message of a connection: who was let in, and by which key.
+    static func userID(_ role: KeyRole, _ key: String) -> String { "\(role.rawValue) \(key)" }
+
+    /// The role of whom the authenticator let in under that name, if the key is still valid.
+    func role(ofUserID userID: String) -> KeyRole? { userIDs[userID] }
+
+    /// What another reading of the folder has changed, for people.
+    func changes(to new: KeyRing) -> [String] {
+        var changes = own == new.own ? [] : ["\(role.rawValue).secret is another one"]
+        for role in KeyRole.allCases where keys(of: role) != new.keys(of: role) {
+            let (old, now) = (Set(keys(of: role)), Set(new.keys(of: role)))
+            changes.append(
+                "\(role.rawValue).public has \(now.subtracting(old).count) new keys and "
+                    + "\(old.subtracting(now).count) fewer")
+        }
+        return changes
     }
 
     private static func secret(_ folder: String, _ role: KeyRole) throws(KeyError) -> CurveKeyPair {

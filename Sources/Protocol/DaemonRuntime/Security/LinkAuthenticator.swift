@@ -14,7 +14,7 @@ public final class LinkAuthenticator {
     private let raw: UnsafeMutableRawPointer
     private let loop: EventLoop
     private let logger: Logger
-    private let ring: KeyRing
+    private var ring: KeyRing
     private let roles: [String: [KeyRole]]
     private var descriptor: Int32 = -1
     private var drain: UInt64 = 0
@@ -54,6 +54,11 @@ public final class LinkAuthenticator {
         zmq_close(raw)
     }
 
+    /// The keys that count from now on.
+    public func adopt(_ security: LinkSecurity) {
+        if case .keys(let ring) = security { self.ring = ring }
+    }
+
     private func answerSome() -> Bool {
         var hasAnswered = false
         for _ in 0..<Self.requestsPerTurnMax {
@@ -90,7 +95,7 @@ public final class LinkAuthenticator {
             request.indices.contains(index) ? String(decoding: request[index], as: UTF8.self) : ""
         }
         let allowed = roles[text(2)] ?? []
-        var owner: KeyRole?
+        var owner: (role: KeyRole, key: String)?
         if request.count == 7, text(0) == "1.0", text(5) == "CURVE" {
             owner = ring.owner(of: request[6], among: allowed)
         }
@@ -105,7 +110,7 @@ public final class LinkAuthenticator {
         send(request.indices.contains(1) ? request[1] : [], more: true)
         send(owner == nil ? "400" : "200", more: true)
         send(owner == nil ? "unknown key" : "", more: true)
-        send(owner?.rawValue ?? "", more: true)
+        send(owner.map { KeyRing.userID($0.role, $0.key) } ?? "", more: true)
         send("", more: false)
     }
 

@@ -4,7 +4,9 @@ internal import Protocol
 /// How the links of a process are protected: by the keys of `--keys`, or not at all. Links that
 /// leave the host without keys are an explicit choice (`--plaintext-links`).
 public enum LinkSecurity: Hashable, Sendable {
+    /// On this host alone.
     case plaintext
+    case plaintextAcrossHosts
     case keys(KeyRing)
 
     /// - Parameters:
@@ -25,7 +27,20 @@ public enum LinkSecurity: Hashable, Sendable {
                     + "DIR to every daemon, or say --plaintext-links on a network that nobody else "
                     + "reaches")
         }
-        self = .plaintext
+        self = options.flag("plaintext-links") ? .plaintextAcrossHosts : .plaintext
+    }
+
+    /// Why this process must not connect there, or nil. Addresses of options are checked when it
+    /// starts, those that others tell when it hears them.
+    public func problem(connectingTo endpoint: String) -> String? {
+        guard self == .plaintext else { return nil }
+        let address = endpoint.split(separator: "/").last ?? ""
+        let host = address.prefix { $0 != "]" }
+        let name = host.hasPrefix("[") ? host.dropFirst() : address.prefix { $0 != ":" }
+        if endpoint.hasPrefix("tcp://"), Self.isLoopback(String(name)) { return nil }
+        return "\(endpoint) is not on this host, and there are no keys: make some with "
+            + "`phalanxctl keys DIR` and give --keys DIR to every daemon, or say --plaintext-links "
+            + "on a network that nobody else reaches"
     }
 
     static func isLoopback(_ address: String) -> Bool {
@@ -38,7 +53,7 @@ public enum LinkSecurity: Hashable, Sendable {
     /// Of a socket that connects to a server of that role.
     public func client(of server: KeyRole) -> SocketSecurity {
         switch self {
-        case .plaintext: .plaintext
+        case .plaintext, .plaintextAcrossHosts: .plaintext
         case .keys(let ring): .client(ring, server: server)
         }
     }
@@ -46,9 +61,20 @@ public enum LinkSecurity: Hashable, Sendable {
     /// Of a socket that binds, under a domain that the authenticator knows.
     public func server(domain: String) -> SocketSecurity {
         switch self {
-        case .plaintext: .plaintext
+        case .plaintext, .plaintextAcrossHosts: .plaintext
         case .keys(let ring): .server(ring, domain: domain)
         }
+    }
+
+    /// What another reading of the folder has changed, for people.
+    func changes(to new: LinkSecurity) -> [String] {
+        guard case .keys(let ring) = self, case .keys(let newRing) = new else { return [] }
+        return ring.changes(to: newRing)
+    }
+
+    func hasOtherOwnKey(than other: LinkSecurity) -> Bool {
+        guard case .keys(let ring) = self, case .keys(let otherRing) = other else { return false }
+        return ring.own != otherRing.own
     }
 
     /// What must live as long as the server sockets; nil without keys.
@@ -56,7 +82,7 @@ public enum LinkSecurity: Hashable, Sendable {
         _ roles: [String: [KeyRole]], context: ZeroMQContext, loop: EventLoop, logger: Logger
     ) throws(TransportError) -> LinkAuthenticator? {
         switch self {
-        case .plaintext: nil
+        case .plaintext, .plaintextAcrossHosts: nil
         case .keys(let ring):
             try LinkAuthenticator(
                 ring: ring, roles: roles, context: context, loop: loop, logger: logger)

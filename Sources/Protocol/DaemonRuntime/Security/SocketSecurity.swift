@@ -10,7 +10,18 @@ public enum SocketSecurity: Sendable {
     /// Connects to a server of that role, and to no other.
     case client(KeyRing, server: KeyRole)
 
-    func apply(to socket: UnsafeMutableRawPointer) throws(TransportError) {
+    /// Keys of the server that a client may try, one after the other; 0 for other sockets.
+    var serverKeyCount: Int {
+        guard case .client(let ring, let server) = self else { return 0 }
+        return ring.keys(of: server).count
+    }
+
+    /// Sets the socket's options, which count for what it binds or connects to afterwards.
+    ///
+    /// - Parameter serverKey: which of the server's keys a client expects, counted from 0.
+    func apply(
+        to socket: UnsafeMutableRawPointer, serverKey number: Int = 0
+    ) throws(TransportError) {
         func set(_ option: Int32, _ text: String) throws(TransportError) {
             let result = text.withCString { zmq_setsockopt(socket, option, $0, text.utf8.count) }
             guard result == 0 else { throw .last("zmq_setsockopt(\(option))") }
@@ -32,20 +43,20 @@ public enum SocketSecurity: Sendable {
             try set(key: ZMQ_CURVE_SECRETKEY, ring.own.secretKey)
             try set(ZMQ_ZAP_DOMAIN, domain)
         case .client(let ring, let server):
-            guard let serverKey = ring.serverKey(server) else {
-                preconditionFailure("no key of the \(server) in the ring of a \(ring.role)")
-            }
-            try set(key: ZMQ_CURVE_SERVERKEY, serverKey)
+            let known = ring.keys(of: server)
+            precondition(!known.isEmpty, "no key of the \(server) in the ring of a \(ring.role)")
+            try set(key: ZMQ_CURVE_SERVERKEY, known[number % known.count])
             try set(key: ZMQ_CURVE_PUBLICKEY, ring.own.publicKey)
             try set(key: ZMQ_CURVE_SECRETKEY, ring.own.secretKey)
         }
     }
 
-    /// Whether the sender of a message has the key of the role that its identity names.
+    /// Whether the sender of a message has a key of the role that its identity names. A key that
+    /// was deleted since the handshake does not count any more.
     func agrees(_ identity: [UInt8], with message: inout zmq_msg_t) -> Bool {
-        guard case .server = self else { return true }
+        guard case .server(let ring, _) = self else { return true }
         guard let user = zmq_msg_gets(&message, "User-Id"),
-            let role = KeyRole(rawValue: String(cString: user))
+            let role = ring.role(ofUserID: String(cString: user))
         else { return false }
         return identity.first == role.identityByte
     }

@@ -3,11 +3,28 @@ internal import Glibc
 public import Protocol
 
 /// Tells the service manager how the daemon is doing (`sd_notify(3)`); silent without one.
-public struct ServiceNotifier: Sendable {
+public final class ServiceNotifier: Sendable {
+    private let isReady = Lock(false)
+
     public init() {}
 
-    /// Serving. Sent once, after the handshake.
-    public func ready() { notify("READY=1") }
+    /// Serving.
+    public func ready() {
+        isReady.withLock { $0 = true }
+        notify("READY=1")
+    }
+
+    /// The configuration is being read again, until ``reloaded()``. A service manager that waits
+    /// for READY=1 at the start must not take the end of a reload for it.
+    public func reloading() {
+        guard isReady.withLock({ $0 }) else { return }
+        let microseconds = MonotonicClock.now().nanoseconds / 1000
+        _ = sd_notify(0, "RELOADING=1\nMONOTONIC_USEC=\(microseconds)")
+    }
+
+    public func reloaded() {
+        if isReady.withLock({ $0 }) { notify("READY=1") }
+    }
 
     /// One line for `systemctl status`: what is happening now.
     public func status(_ text: String) { notify("STATUS=\(text)") }
@@ -18,7 +35,10 @@ public struct ServiceNotifier: Sendable {
 
     public static let endpointVariable = "X_PHALANX_ENDPOINT"
 
-    public func stopping() { notify("STOPPING=1") }
+    public func stopping() {
+        isReady.withLock { $0 = false }
+        notify("STOPPING=1")
+    }
 
     /// A sign of forward progress; see ``watchdogInterval``.
     public func watchdog() { notify("WATCHDOG=1") }

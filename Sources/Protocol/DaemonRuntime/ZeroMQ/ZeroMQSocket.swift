@@ -16,12 +16,16 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
 /// Owner of libzmq's I/O thread; one a process. `zmq_ctx_new(3)` is thread-safe, so it may cross
 /// threads; sockets may not.
 public final class ZeroMQContext: @unchecked Sendable {
+    /// A gateway has three for each leader while it connects: two are the handshake's monitor.
+    static let socketsMax: Int32 = 4096
+
     let raw: UnsafeMutableRawPointer
 
     public init() {
         guard let raw = zmq_ctx_new() else { preconditionFailure("zmq_ctx_new: \(zmq_errno())") }
         self.raw = raw
         _ = zmq_ctx_set(raw, ZMQ_BLOCKY, 0)
+        _ = zmq_ctx_set(raw, ZMQ_MAX_SOCKETS, Self.socketsMax)
     }
 
     deinit { zmq_ctx_term(raw) }
@@ -38,6 +42,8 @@ public final class ZeroMQContext: @unchecked Sendable {
 public struct SocketLimits: Sendable {
     /// Messages queued for one peer, each way.
     public var messagesMax: Int32 = 4096
+    /// Those received of one peer and not yet looked at; nil: as many. With more the peer waits.
+    public var receivedMax: Int32?
     /// A peer that sends more in one message is disconnected.
     public var messageBytesMax: Int64 = Int64(CodecLimits.leaderMessageBytesMax)
     /// Messages taken from the socket in one turn of the loop.
@@ -73,13 +79,21 @@ public final class ZeroMQSocket {
     }
 
     private let context: ZeroMQContext
-    private let raw: UnsafeMutableRawPointer
+    let raw: UnsafeMutableRawPointer
     private let isRouter: Bool
-    private let limits: SocketLimits
-    private var attachment: (loop: EventLoop, drain: UInt64)?
+    let limits: SocketLimits
+    private(set) var attachment: (loop: EventLoop, drain: UInt64)?
 
-    private let security: SocketSecurity
-    /// Messages of peers whose identity is that of another role than their key.
+    var security: SocketSecurity
+    /// Where a client connects to, and how far it is with the server's keys.
+    var client: ClientState?
+    var monitor: HandshakeMonitor?
+    /// Connections that did not come about; a client's only with keys.
+    public internal(set) var failedHandshakes: UInt64 = 0
+    /// Told of each.
+    public var onHandshakeFailure: ((HandshakeFailure) -> Void)?
+    /// Messages of peers whose identity is that of another role than their key, or whose key was
+    /// deleted.
     public private(set) var foreignMessages: UInt64 = 0
     /// Messages that were not (identity,) payload in one frame.
     public private(set) var malformedMessages: UInt64 = 0
@@ -101,7 +115,7 @@ public final class ZeroMQSocket {
         self.raw = raw
         // High-water marks only count when they are set before bind or connect.
         try set(ZMQ_SNDHWM, limits.messagesMax)
-        try set(ZMQ_RCVHWM, limits.messagesMax)
+        try set(ZMQ_RCVHWM, limits.receivedMax ?? limits.messagesMax)
         try set(ZMQ_LINGER, 0)
         try set(ZMQ_HEARTBEAT_IVL, limits.heartbeatMilliseconds)
         try set(ZMQ_HEARTBEAT_TIMEOUT, 3 * limits.heartbeatMilliseconds)
@@ -125,10 +139,14 @@ public final class ZeroMQSocket {
                 throw .last("zmq_setsockopt")
             }
         }
+        if isRouter || security.serverKeyCount > 0 {
+            monitor = try HandshakeMonitor(of: raw, context: context)
+        }
     }
 
     deinit {
         detach()
+        monitor = nil
         zmq_close(raw)
     }
 
@@ -160,6 +178,7 @@ public final class ZeroMQSocket {
     public func connect(_ endpoint: String) throws(TransportError) {
         try allowIPv6(in: endpoint)
         guard zmq_connect(raw, endpoint) == 0 else { throw .last("connect to \(endpoint)") }
+        if security.serverKeyCount > 0 { client = ClientState(endpoint: endpoint) }
     }
 
     /// Only where the address is one of IPv6: libzmq would print an IPv4 address as a mapped one.
@@ -215,6 +234,7 @@ public final class ZeroMQSocket {
         descriptor = fd
         let drain = loop.addDrain { [weak self] in self?.receiveSome(handler) ?? false }
         attachment = (loop, drain)
+        monitor?.attach(to: loop) { [weak self] event in self?.onHandshake(event) }
     }
 
     private var descriptor: Int32 = -1
@@ -223,6 +243,8 @@ public final class ZeroMQSocket {
         guard let attachment else { return }
         attachment.loop.unwatch(descriptor)
         attachment.loop.removeDrain(attachment.drain)
+        monitor?.detach()
+        cancelNextKey()
         self.attachment = nil
     }
 
