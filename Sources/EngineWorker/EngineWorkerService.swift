@@ -55,6 +55,8 @@ public final class EngineWorkerService {
     private var drainDeadline: Instant?
     private var drainProgress: UInt64 = 0
     private var isLeader = true
+    /// The service manager has heard that the start is over.
+    private var isAnnounced = false
     private var exitCode: Int32 = 0
     private var fedProgress: UInt64 = 0
 
@@ -205,6 +207,7 @@ public final class EngineWorkerService {
             stage = .idle
             command(.activate(view: view.number))
             notifier.ready()
+            isAnnounced = true
             notifier.status(
                 "view \(view.number) is active, worker \(worker) of \(view.members.count)")
             logger.info("view is active", ["view": view.number])
@@ -336,6 +339,7 @@ public final class EngineWorkerService {
     private func sweep() {
         for orphan in sessions.expire(at: MonotonicClock.now()) { command(.cancel(orphan)) }
         if let brokenView { control?.send(brokenView) }
+        if isDraining || !isAnnounced { notifier.extendTimeout() }
         checkDrained()
         loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }
     }
