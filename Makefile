@@ -5,13 +5,23 @@
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
-.PHONY: serve test test-two-nodes benchmark profile bench-engine sanitize build lint generate packages check-generated
+.PHONY: serve test test-two-nodes benchmark profile bench-engine sanitize build lint generate packages check-generated \
+	install deb test-systemd
 
 serve: packages
 	@exec python3 scripts/serve.py
 
 build: packages
 	swift build -c release --static-swift-stdlib
+
+# What `build` has made: make install DESTDIR=folder PREFIX=/usr (default /usr/local)
+install:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh
+
+# .build/deb/phalanx_VERSION_amd64.deb
+deb: build
+	scripts/install-packages.sh debhelper lintian
+	scripts/package.sh
 
 test: packages check-generated
 	scripts/install-packages.sh iproute2
