@@ -35,9 +35,12 @@ extension GatewayService {
         of call: GenerationCall, _ model: ServedModel
     ) throws(APIError) -> Int? {
         guard let wanted = call.dataParallelRank else { return nil }
-        // Without a view it is not known which ranks a node has, and nothing is admitted.
         let ranks = servedRanks == .all ? Array(0..<model.rankCount) : viewRanks
-        if ranks.isEmpty { return nil }
+        if ranks.isEmpty {
+            // Without a view it is not known which ranks a node has.
+            let reason = admission.notReadyReason ?? "no rank is served"
+            throw .notReady(reason: reason, retryAfterSeconds: 5)
+        }
         guard ranks.indices.contains(wanted) else {
             throw .invalidField(
                 name: "data_parallel_rank", reason: "\(wanted) is out of range [0, \(ranks.count))")
@@ -52,10 +55,10 @@ extension GatewayService {
                 reason: "times the number of prompts is \(sequences), more than the "
                     + "\(router.capacity) sequences that this deployment takes at once")
         }
-        let free = router.freeCapacity - parked.count
-        switch admission.decide(
-            sequences: sequences, freeCapacity: free, at: MonotonicClock.now())
-        {
+        let now = MonotonicClock.now()
+        let room = router.hasOpenRank || !admission.isInGap(at: now)
+        let free = (room ? router.freeCapacity : lastCapacity) - parked.count
+        switch admission.decide(sequences: sequences, freeCapacity: free, at: now) {
         case .admit:
             return
         case .refuseOverloaded(let seconds):

@@ -11,7 +11,9 @@ extension GatewayService {
             placeParked()
         case .closed(let rank):
             router.onRankClosed(rank)
-            if !router.hasOpenRank { admission.notReadyReason = "no worker takes requests" }
+            if !router.hasOpenRank {
+                admission.onNotServing("no worker takes requests", at: MonotonicClock.now())
+            }
         case .lost(let rank):
             router.onRankLost(rank)
             parkAll(of: rank)

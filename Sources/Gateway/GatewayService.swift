@@ -44,6 +44,8 @@ public final class GatewayService {
     private var exitCode: Int32 = 0
     private let security: LinkSecurity
     private var announced = false
+    /// Sequences that the ranks of the last view took.
+    var lastCapacity = 0
     private var isStopping = false
     /// The listening socket is the service manager's and outlives this process: connections that
     /// come while one gateway drains and the next one starts wait in its queue.
@@ -146,7 +148,7 @@ public final class GatewayService {
         case .refused(let refusal):
             for difference in refusal.differences { logger.error("\(difference)") }
             logger.error("the coordinator refused this gateway: \(refusal.text)")
-            admission.notReadyReason = refusal.text
+            admission.onNotServing(refusal.text, at: MonotonicClock.now())
             // A deployment that is late may still come; a configuration does not change by itself.
             if refusal.reason != .deadline { stop(exitCode: 1) }
         case .unanswered(let text):
@@ -181,7 +183,7 @@ public final class GatewayService {
                 router = RankRouter(rotation: incarnation.rawValue, blockSize: blockSize)
             }
             metrics = GatewayMetrics(model: model.defaults.servedModelNames[0])
-            admission.notReadyReason = "the workers are not ready"
+            admission.onNotServing("the workers are not ready", at: MonotonicClock.now())
             logger.info("configured", ["model": model.folder])
         } catch {
             logger.error("\(error)")
@@ -197,10 +199,10 @@ public final class GatewayService {
             control?.view = view.number
             let leaders = servedRanks.leaders(of: view.members)
             viewRanks = leaders.map { Int($0.dpRank) }
-            admission.notReadyReason =
+            admission.onNotServing(
                 leaders.isEmpty
-                ? servedRanks.emptyReason(members: view.members)
-                : "the leaders are being connected"
+                    ? servedRanks.emptyReason(members: view.members)
+                    : "the leaders are being connected", at: MonotonicClock.now())
             links?.connect(to: leaders, view: view.number)
             if leaders.isEmpty, let reason = admission.notReadyReason {
                 logger.error(reason)
@@ -211,7 +213,7 @@ public final class GatewayService {
             self.view = 0
             control?.view = 0
             viewRanks = []
-            admission.notReadyReason = view.reason
+            admission.onNotServing(view.reason, at: MonotonicClock.now())
             links?.disconnect()
             notifier.status("not ready: \(view.reason)")
         }
@@ -220,7 +222,8 @@ public final class GatewayService {
 
     /// The first rank that opens makes the gateway ready.
     func onServing() {
-        admission.notReadyReason = nil
+        admission.onServing()
+        lastCapacity = router.capacity
         notifier.status("serving, view \(view)")
         server?.takeWaiting()
         guard !announced else { return }

@@ -19,13 +19,32 @@ public struct AdmissionControl: Sendable {
 
     public var isDraining = false
     /// Why nothing serves; nil while a view is active.
-    public var notReadyReason: String? = "the coordinator has not answered"
+    public private(set) var notReadyReason: String? = "the coordinator has not answered"
+    /// Until then calls wait for the next view, as those do that ran in the last one.
+    private var gapEnds: Instant?
+    /// How long a view may be away before its absence is told to who comes. A worker that is
+    /// restarted ends the view for all, and is back in the time that it takes to load.
+    static let gapMax = Interval.seconds(60)
 
     private var endedThisSecond = 0
     private var endedPerSecond = 0.0
     private var second: Int64?
 
     public init() {}
+
+    public mutating func onServing() {
+        notReadyReason = nil
+        gapEnds = nil
+    }
+
+    /// Nothing serves any more, or still not, for this reason now.
+    public mutating func onNotServing(_ reason: String, at now: Instant) {
+        if notReadyReason == nil { gapEnds = now + Self.gapMax }
+        notReadyReason = reason
+    }
+
+    /// Whether a view was active of late, and calls may wait for the next one.
+    public func isInGap(at now: Instant) -> Bool { gapEnds.map { now < $0 } ?? false }
 
     public mutating func onSequenceEnded(at now: Instant) {
         advance(to: now)
@@ -34,14 +53,15 @@ public struct AdmissionControl: Sendable {
 
     /// - Parameters:
     ///   - sequences: that the call would start.
-    ///   - freeCapacity: sequences that the ranks have room for.
+    ///   - freeCapacity: sequences that the ranks have room for; between two views those of the
+    ///     last one.
     public mutating func decide(
         sequences: Int, freeCapacity: Int, at now: Instant
     ) -> Decision {
         if isDraining {
             return .refuseNotReady(reason: "the gateway is stopping", retryAfterSeconds: 5)
         }
-        if let notReadyReason {
+        if let notReadyReason, !isInGap(at: now) {
             return .refuseNotReady(reason: notReadyReason, retryAfterSeconds: 5)
         }
         if sequences <= freeCapacity { return .admit }

@@ -174,7 +174,8 @@ public final class HTTPServer {
     }
 
     private func resumeAccepting() {
-        guard isAcceptingPaused, !isHeldBack, openConnections < limits.connectionsMax else { return }
+        guard isAcceptingPaused, !isHeldBack else { return }
+        guard openConnections < limits.connectionsMax else { return }
         isAcceptingPaused = false
         for listener in listeners { loop.changeInterest(of: listener, to: .readable) }
     }

@@ -10,15 +10,34 @@ import Testing
 
     @Test func nothingIsLetInBeforeAViewIsActive() {
         var admission = AdmissionControl()
-        admission.notReadyReason = "waiting for: worker 1"
+        admission.onNotServing("waiting for: worker 1", at: second(0))
         let decision = admission.decide(sequences: 1, freeCapacity: 10, at: second(0))
         #expect(
             decision == .refuseNotReady(reason: "waiting for: worker 1", retryAfterSeconds: 5))
     }
 
+    @Test func callsWaitForTheNextViewWhileTheLastOneIsNotLongGone() {
+        var admission = AdmissionControl()
+        admission.onServing()
+        admission.onNotServing("worker 1 left", at: second(10))
+        // The reason changes while workers come back; the time does not begin again.
+        admission.onNotServing("waiting for: worker 1", at: second(40))
+        #expect(admission.isInGap(at: second(69)))
+        #expect(admission.decide(sequences: 2, freeCapacity: 2, at: second(69)) == .admit)
+        #expect(
+            admission.decide(sequences: 3, freeCapacity: 2, at: second(69))
+                == .refuseOverloaded(retryAfterSeconds: 1))
+        #expect(
+            admission.decide(sequences: 1, freeCapacity: 2, at: second(70))
+                == .refuseNotReady(reason: "waiting for: worker 1", retryAfterSeconds: 5))
+        admission.onServing()
+        #expect(!admission.isInGap(at: second(80)))
+        #expect(admission.decide(sequences: 1, freeCapacity: 2, at: second(80)) == .admit)
+    }
+
     @Test func aDrainingGatewayRefusesEvenWithRoom() {
         var admission = AdmissionControl()
-        admission.notReadyReason = nil
+        admission.onServing()
         admission.isDraining = true
         guard
             case .refuseNotReady = admission.decide(
@@ -31,7 +50,7 @@ import Testing
 
     @Test func roomDecides() {
         var admission = AdmissionControl()
-        admission.notReadyReason = nil
+        admission.onServing()
         #expect(admission.decide(sequences: 3, freeCapacity: 3, at: second(0)) == .admit)
         #expect(
             admission.decide(sequences: 4, freeCapacity: 3, at: second(0))
@@ -40,7 +59,7 @@ import Testing
 
     @Test func retryAfterFollowsThePaceAtWhichSequencesEnd() {
         var admission = AdmissionControl()
-        admission.notReadyReason = nil
+        admission.onServing()
         // Two sequences a second, for long enough that the average has settled.
         for time in 0..<60 {
             admission.onSequenceEnded(at: second(time))
