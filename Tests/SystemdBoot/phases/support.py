@@ -109,6 +109,14 @@ def wait_serving(seconds=90):
     wait_ready(seconds)
 
 
+def stop_node():
+    """Stops the target and waits for its daemons: systemctl itself waits for the target alone."""
+    systemctl("stop", TARGET)
+    units = [*DAEMONS, SOCKET]
+    wait_until(lambda: all(show(unit, "ActiveState") == "inactive" for unit in units), 60,
+               "every unit is inactive")
+
+
 def configure_unit(unit, text):
     """A drop-in of the test; `text` None takes it away. Takes effect at the next start."""
     folder = f"/etc/systemd/system/{unit}.d"

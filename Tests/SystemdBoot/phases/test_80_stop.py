@@ -2,7 +2,7 @@
 import unittest
 
 from support import (COORDINATOR, DAEMONS, GATEWAY, SOCKET, TARGET, WORKERS, get, listening_ports,
-                     milliseconds, phalanx_processes, show, systemctl, wait_serving)
+                     milliseconds, phalanx_processes, show, stop_node, systemctl, wait_serving)
 
 
 class StopTests(unittest.TestCase):
@@ -14,14 +14,14 @@ class StopTests(unittest.TestCase):
 
     def test_2_a_node_without_coordinator_and_gateway(self):
         """which daemons a node has is a matter of enable and disable"""
-        systemctl("stop", TARGET)
+        stop_node()
         systemctl("disable", GATEWAY, SOCKET, COORDINATOR)
         systemctl("start", "--no-block", TARGET)
         for unit in WORKERS:
             self.assertIn(show(unit, "ActiveState"), ("activating", "active"), unit)
         for unit in (COORDINATOR, GATEWAY, SOCKET):
             self.assertEqual(show(unit, "ActiveState"), "inactive", unit)
-        systemctl("stop", TARGET)
+        stop_node()
         systemctl("enable", GATEWAY, COORDINATOR)
         self.assertEqual(systemctl("is-enabled", SOCKET).strip(), "enabled")
         systemctl("start", TARGET)
@@ -29,7 +29,7 @@ class StopTests(unittest.TestCase):
 
     def test_3_the_order(self):
         """gateway, workers, coordinator: each waited until the one before was gone"""
-        systemctl("stop", TARGET)
+        stop_node()
         for unit in [*DAEMONS, SOCKET]:
             state = show(unit, "ActiveState", "Result")
             self.assertEqual(state, ["inactive", "success"], unit)
