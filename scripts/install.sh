@@ -10,7 +10,8 @@ programs="${BIN:-.build/release}"
 lib="$root$prefix/lib"
 share="$root$prefix/share"
 
-for program in phalanx-coordinator phalanx-engine-worker phalanx-gateway phalanxctl phalanx-bench; do
+for program in phalanx-coordinator phalanx-engine-worker phalanx-gateway phalanxctl \
+    phalanx-bench; do
     if [ ! -x "$programs/$program" ]; then
         echo "$programs/$program is missing: run make build first" >&2
         exit 1
@@ -21,8 +22,8 @@ done
 # The files name programs and models as they are with PREFIX=/usr.
 placed() {
     install -d "$(dirname "$2")"
-    sed "s|/usr/bin/phalanx|$prefix/bin/phalanx|g; s|/usr/share/\(doc/\)\{0,1\}phalanx|$prefix/share/\1phalanx|g" \
-        "$1" >"$2"
+    sed -e "s|/usr/bin/phalanx|$prefix/bin/phalanx|g" \
+        -e "s|/usr/share/\(doc/\)\{0,1\}phalanx|$prefix/share/\1phalanx|g" "$1" >"$2"
     chmod 644 "$2"
 }
 for unit in systemd/system/*; do placed "$unit" "$lib/systemd/system/$(basename "$unit")"; done

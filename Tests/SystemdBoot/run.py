@@ -90,7 +90,7 @@ class Machine:
         command = (
             f"echo $$ > {self.group}/cgroup.procs && exec systemd-nspawn --quiet "
             f"--directory={self.root} --register=no --keep-unit --private-network "
-            f"--machine=phalanx-boot --hostname=phalanx-boot --bind={self.out}:/out --boot "
+            f"--machine={os.path.basename(self.group)} --hostname=phalanx-boot --bind={self.out}:/out --boot "
             "-- --unit=phalanx-test.target")
         environment = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
         with open(os.path.join(self.out, "console.log"), "w", encoding="utf-8") as console:
@@ -155,7 +155,8 @@ def package_path():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--rolling", type=int, default=5, metavar="N", help="restarts of each daemon")
+    parser.add_argument(
+        "--rolling", type=int, default=5, metavar="N", help="restarts of each daemon")
     parser.add_argument("--storm", type=int, default=20, metavar="N", help="kills")
     parser.add_argument("--only", metavar="NAME", help="of the middle phases those with this name")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))

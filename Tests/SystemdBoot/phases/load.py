@@ -1,4 +1,5 @@
 """A steady load of streams, each compared with the answer of an undisturbed run."""
+import collections
 import http.client
 import json
 import threading
@@ -6,12 +7,12 @@ import time
 
 from support import ADDRESS, complete
 
-PROMPTS = ["In the beginning", "It is a truth", "The sea was", "Call me", "She had been", "LOVE, n.",
-           "And the king said", "Whither thou goest"]
+PROMPTS = ["In the beginning", "It is a truth", "The sea was", "Call me", "She had been",
+           "LOVE, n.", "And the king said", "Whither thou goest"]
 TOKENS = 160
 STREAMS = 6
 STREAM_SECONDS = 60
-# A worker's loading and the retry of its peers, with room for a busy machine.
+# After a failure, so that what fails at once is not asked without end.
 PAUSE_SECONDS = 0.02
 
 
@@ -92,6 +93,12 @@ class Load:
                 self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
                 if (text, reason) != (self.expected[prompt], "length"):
                     self.wrong.append((prompt, text))
+
+    def kinds_of_failure(self):
+        """How many streams were refused with which answer, and how many broke off."""
+        return dict(collections.Counter(
+            text.split("error", 1)[0] if "Refused(" in text else text.split("(", 1)[0]
+            for text in (failure.split(" s ", 1)[1] for failure in self.failed)))
 
     def summary(self):
         return (f"{self.completed} streams of {TOKENS} tokens whole, {len(self.failed)} failed, "

@@ -48,6 +48,11 @@ def milliseconds(unit, name):
     return int(show(unit, f"{name}TimestampMonotonic")) / 1000
 
 
+def start_milliseconds(unit):
+    """From the start of its process, which systemd then confines, to its READY."""
+    return milliseconds(unit, "ActiveEnter") - milliseconds(unit, "ExecMainStart")
+
+
 def main_pid(unit):
     return int(show(unit, "MainPID"))
 

@@ -7,8 +7,8 @@ import re
 import stat
 import unittest
 
-from support import (CONFIGURATION, DAEMONS, GATEWAY, KEYS, SOCKET, TARGET, WORKERS, phalanx_processes,
-                     run, show, systemctl)
+from support import (CONFIGURATION, DAEMONS, GATEWAY, KEYS, SOCKET, TARGET, WORKERS,
+                     phalanx_processes, run, show, systemctl)
 
 UNITS = "/usr/lib/systemd/system"
 EXPOSURE_MAX = 15  # Tenths.

@@ -6,8 +6,9 @@ import subprocess
 import time
 import unittest
 
-from support import (ADDRESS, CONFIGURATION, COORDINATOR, DAEMONS, GATEWAY, KEYS, TARGET, WORKERS, complete,
-                     journal, main_pid, milliseconds, restarts, run, show, systemctl)
+from support import (ADDRESS, CONFIGURATION, COORDINATOR, DAEMONS, GATEWAY, KEYS, TARGET, WORKERS,
+                     complete, journal, main_pid, restarts, run, show, start_milliseconds,
+                     milliseconds, systemctl)
 
 TOKENS = 32
 # A token counts where the reference is that sure of it; int8 kernels differ in the last bits.
@@ -96,9 +97,8 @@ class StartTests(unittest.TestCase):
 
     def test_8_times(self):
         """how long each daemon takes (printed)"""
-        listening = milliseconds(COORDINATOR, "ActiveEnter") - milliseconds(COORDINATOR, "ExecMainStart")
-        worker = milliseconds(WORKERS[0], "ActiveEnter") - milliseconds(WORKERS[0], "ExecMainStart")
-        gateway = milliseconds(GATEWAY, "ActiveEnter") - milliseconds(GATEWAY, "ExecMainStart")
-        print(f"coordinator listens after {listening:.0f} ms, worker in its first view after "
-              f"{worker:.0f} ms, gateway with warm workers ready after {gateway:.0f} ms", flush=True)
-        self.assertGreater(gateway, 0)
+        coordinator, worker, gateway = (
+            start_milliseconds(unit) for unit in (COORDINATOR, WORKERS[0], GATEWAY))
+        print(f"coordinator listens after {coordinator:.0f} ms, worker in its first view after "
+              f"{worker:.0f} ms, gateway ready after {gateway:.0f} ms", flush=True)
+        self.assertGreater(min(coordinator, worker, gateway), 0)

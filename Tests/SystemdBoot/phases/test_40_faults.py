@@ -6,8 +6,8 @@ import time
 import unittest
 
 from load import stream
-from support import (COORDINATOR, DAEMONS, GATEWAY, WORKERS, Held, complete, configure_unit, journal,
-                     main_pid, restarts, show, systemctl, wait_serving, wait_until)
+from support import (COORDINATOR, DAEMONS, GATEWAY, WORKERS, Held, complete, configure_unit,
+                     journal, main_pid, restarts, show, systemctl, wait_serving, wait_until)
 
 WATCHDOG_SECONDS = 10
 PREFILL_WATCHDOG_SECONDS = 4
@@ -76,8 +76,8 @@ class FaultTests(unittest.TestCase):
             self.assertEqual(running.result(timeout=120), (expected, "length"))
             whole = time.monotonic() - began
         wait_serving()
-        print(f"killed after {killed:.1f} s of {WATCHDOG_SECONDS} s, stream whole after {whole:.1f} s",
-              flush=True)
+        print(f"killed after {killed:.1f} s of {WATCHDOG_SECONDS} s, stream whole after "
+              f"{whole:.1f} s", flush=True)
         self.assertIn("Watchdog timeout", journal(WORKERS[1]))
         self.assertEqual(main_pid(WORKERS[0]), healthy, "the healthy worker went on")
         configure_unit(WORKERS[1], None)

@@ -31,7 +31,7 @@ class StormTests(unittest.TestCase):
             wait_serving()
             print(f"killed {killed}, serving {time.monotonic() - began:.1f} s after the last",
                   flush=True)
-        print(load.summary(), flush=True)
+        print(load.summary(), load.kinds_of_failure(), flush=True)
         self.assertEqual(complete("In the beginning", 64, ignore_eos=True)["text"], expected)
         # Streams die with their gateway; those that were answered are right.
         self.assertEqual(load.wrong[:1], [])

@@ -3,13 +3,22 @@ import glob
 import os
 import unittest
 
-from support import TARGET, phalanx_processes, run, systemctl
+from support import TARGET, WORKERS, phalanx_processes, run, show, systemctl
 
 
 class PurgeTests(unittest.TestCase):
-    def test_1_purge_while_it_runs(self):
-        """purge stops what runs and takes all files away"""
+    def test_1_another_installation(self):
+        """installing again while it runs restarts nothing and enables nothing"""
         systemctl("start", TARGET)
+        systemctl("disable", WORKERS[1])
+        pids = phalanx_processes()
+        run("apt-get", "install", "-y", "--reinstall", "/out/phalanx.deb", seconds=300)
+        self.assertEqual(phalanx_processes(), pids)
+        self.assertEqual(systemctl("is-enabled", WORKERS[1], check=False).strip(), "disabled")
+        self.assertEqual(show(TARGET, "ActiveState"), "active")
+
+    def test_2_purge_while_it_runs(self):
+        """purge stops what runs and takes all files away"""
         self.assertEqual(len(phalanx_processes()["phalanx-engine-worker"]), 2)
         run("apt-get", "purge", "-y", "phalanx", seconds=300)
         self.assertEqual(phalanx_processes(), {})
