@@ -87,10 +87,11 @@ class Machine:
     def boot(self, limit_seconds):
         """The number with which the container ended, or None when it took too long."""
         os.mkdir(self.group)
+        name = os.path.basename(self.group)
         command = (
             f"echo $$ > {self.group}/cgroup.procs && exec systemd-nspawn --quiet "
             f"--directory={self.root} --register=no --keep-unit --private-network "
-            f"--machine={os.path.basename(self.group)} --hostname=phalanx-boot --bind={self.out}:/out --boot "
+            f"--machine={name} --hostname=phalanx-boot --bind={self.out}:/out --boot "
             "-- --unit=phalanx-test.target")
         environment = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
         with open(os.path.join(self.out, "console.log"), "w", encoding="utf-8") as console:

@@ -104,6 +104,14 @@ def wait_ready(seconds=60):
     wait_until(lambda: get("/ready")[0] == 200, seconds, "GET /ready answers 200")
 
 
+def running_sequences():
+    """As /metrics has them, running and waiting."""
+    status, text = get("/metrics")
+    names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    return sum(float(line.split()[-1]) for line in text.splitlines()
+               if status == 200 and line.startswith(names))
+
+
 def daemons_are_active():
     return all(show(unit, "ActiveState") == "active" for unit in DAEMONS)
 

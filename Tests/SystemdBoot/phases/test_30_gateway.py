@@ -5,8 +5,9 @@ import time
 import unittest
 
 from load import TOKENS, Load, stream
-from support import (COORDINATOR, GATEWAY, SOCKET, complete, exchange, get, main_pid, show,
-                     start_milliseconds, systemctl, wait_ready, wait_serving, wait_until)
+from support import (COORDINATOR, GATEWAY, SOCKET, complete, exchange, get, main_pid,
+                     running_sequences, show, start_milliseconds, systemctl, wait_ready,
+                     wait_serving, wait_until)
 
 LONG_TOKENS = 1500
 
@@ -51,7 +52,7 @@ class GatewayTests(unittest.TestCase):
         with concurrent.futures.ThreadPoolExecutor() as pool:
             old = main_pid(GATEWAY)
             running = pool.submit(stream, "The sea was", LONG_TOKENS)
-            wait_until(lambda: self.running_calls() > 0, 10, "the stream runs")
+            wait_until(lambda: running_sequences() > 0, 10, "the stream runs")
             systemctl("restart", "--no-block", GATEWAY)
             wait_until(lambda: show(GATEWAY, "ActiveState") == "deactivating", 10, "it drains")
             waiting = pool.submit(exchange, "POST", "/v1/completions",
@@ -60,13 +61,6 @@ class GatewayTests(unittest.TestCase):
             self.assertEqual(waiting.result(timeout=60)[0], 200)
         self.assertNotEqual(main_pid(GATEWAY), old)
         wait_until(lambda: show(GATEWAY, "ActiveState") == "active", 30, "the gateway is back")
-
-    @staticmethod
-    def running_calls():
-        status, text = get("/metrics")
-        names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
-        return sum(float(line.split()[-1]) for line in text.splitlines()
-                   if status == 200 and line.startswith(names))
 
     def test_4_times(self):
         """how long a coordinator takes to listen, and a gateway with warm workers to be ready"""

@@ -2,8 +2,8 @@
 import os
 import unittest
 
-from support import (CONFIGURATION, DAEMONS, TARGET, WORKERS, anonymous_memories, complete, main_pid,
-                     restarts, systemctl, wait_serving)
+from support import (CONFIGURATION, DAEMONS, TARGET, WORKERS, anonymous_memories, complete,
+                     main_pid, restarts, systemctl, wait_serving)
 
 
 class NetworkTests(unittest.TestCase):

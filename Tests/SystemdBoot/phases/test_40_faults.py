@@ -7,12 +7,14 @@ import unittest
 
 from load import stream
 from support import (COORDINATOR, DAEMONS, GATEWAY, WORKERS, Held, complete, configure_unit,
-                     journal, main_pid, restarts, show, systemctl, wait_serving, wait_until)
+                     journal, main_pid, restarts, running_sequences, show, systemctl, wait_serving,
+                     wait_until)
 
 WATCHDOG_SECONDS = 10
 PREFILL_WATCHDOG_SECONDS = 4
 # SIGABRT, the end of the process and systemd's own work, on a busy machine.
 WATCHDOG_SLACK_SECONDS = 5
+TIMEOUT_SECONDS = 1
 LONG_TOKENS = 1500
 LONGEST_PROMPT = 2000
 
@@ -84,7 +86,37 @@ class FaultTests(unittest.TestCase):
         systemctl("restart", WORKERS[1])
         wait_serving()
 
-    def test_4_wrong_options(self):
+    def test_4_more_time(self):
+        """start and drain may take longer than the unit's timeouts: the daemons ask for more"""
+        short = f"[Service]\nTimeoutStartSec={TIMEOUT_SECONDS}\nTimeoutStopSec={TIMEOUT_SECONDS}\n"
+        for unit in (WORKERS[0], GATEWAY):
+            configure_unit(unit, short)
+        systemctl("stop", COORDINATOR)
+        systemctl("restart", "--no-block", WORKERS[0])
+        pid = wait_until(lambda: show(WORKERS[0], "ActiveState") == "activating"
+                         and main_pid(WORKERS[0]), 30, "the worker starts")
+        time.sleep(3 * TIMEOUT_SECONDS)
+        self.assertEqual(show(WORKERS[0], "ActiveState"), "activating")
+        self.assertEqual(main_pid(WORKERS[0]), pid)
+        systemctl("start", COORDINATOR)
+        wait_serving()
+        expected = complete("The sea was", LONG_TOKENS, ignore_eos=True)["text"]
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            running = [pool.submit(stream, "The sea was", LONG_TOKENS) for _ in range(4)]
+            wait_until(lambda: running_sequences() == 4, 10, "the streams run")
+            began = time.monotonic()
+            systemctl("restart", GATEWAY)
+            for answer in running:
+                self.assertEqual(answer.result(timeout=60), (expected, "length"))
+            took = time.monotonic() - began
+            print(f"drained for {took:.1f} s of {TIMEOUT_SECONDS} s", flush=True)
+        self.assertGreater(took, TIMEOUT_SECONDS)
+        self.assertEqual(show(GATEWAY, "Result"), "success")
+        for unit in (WORKERS[0], GATEWAY):
+            configure_unit(unit, None)
+        wait_serving()
+
+    def test_5_wrong_options(self):
         """a daemon whose options are wrong ends with 64 and is not tried again"""
         configure_unit(GATEWAY, "[Service]\nExecStart=\n"
                                 "ExecStart=/usr/bin/phalanx-gateway --no-such-option\n")
