@@ -1,17 +1,28 @@
 # Phalanx: `make serve` runs a cell on this machine, `make test` runs everything that CI runs.
 #
 #   make bench-engine MODEL=dir MODEL_INT8=dir [ARGS="--rounds 5"]   beside llama.cpp and vLLM
+#   make test-systemd [ARGS="--rolling 100"]                       the package on a booted systemd
 #   make serve [MODEL=dir] [DP=n] [TP=n] [PORT=n] [DEVICE=cpu] [ARGS="--max-num-seqs 8"] [VERBOSE=1]
 
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
-.PHONY: serve test test-two-nodes benchmark profile bench-engine sanitize build lint generate packages check-generated
+.PHONY: serve test test-two-nodes benchmark profile bench-engine sanitize build lint generate packages check-generated \
+	install deb test-systemd
 
 serve: packages
 	@exec python3 scripts/serve.py
 
 build: packages
 	swift build -c release --static-swift-stdlib
+
+# What `build` has made: make install DESTDIR=folder PREFIX=/usr (default /usr/local)
+install:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh
+
+# .build/deb/phalanx_VERSION_amd64.deb
+deb: build
+	scripts/install-packages.sh debhelper lintian
+	scripts/package.sh
 
 test: packages check-generated
 	scripts/install-packages.sh iproute2
@@ -20,6 +31,13 @@ test: packages check-generated
 	swift build --build-tests
 	swift test --skip-build --skip IntegrationTests
 	swift test --skip-build --filter IntegrationTests --no-parallel
+	$(MAKE) test-systemd
+
+# Part of `test`: the package on a booted systemd, as root; says why where that cannot be.
+# ARGS="--rolling 100" restarts each daemon so often under load, "--storm 1000" kills random ones.
+test-systemd: deb
+	@[ "$$(id -u)" != 0 ] || scripts/install-packages.sh systemd-container systemd-sysv dbus curl iproute2 procps
+	@PYTHONDONTWRITEBYTECODE=1 python3 Tests/SystemdBoot/run.py $(ARGS)
 
 # Part of `test`: the deployment of two nodes in network namespaces, as root.
 test-two-nodes: packages

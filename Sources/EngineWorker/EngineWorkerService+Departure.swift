@@ -42,4 +42,12 @@ extension EngineWorkerService {
         departure.onReleased(at: MonotonicClock.now())
         checkDrained()
     }
+
+    /// A view of others: what this worker has goes to them.
+    func onOthersView(_ view: View) {
+        guard stage != .loading, stage != .joining else { return }
+        notifier.status("not in view \(view.number), which has \(view.members.count) workers")
+        stage = .standby
+        command(.handBack(reason: "the worker is not in view \(view.number)"))
+    }
 }

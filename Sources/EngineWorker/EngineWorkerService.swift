@@ -58,6 +58,8 @@ public final class EngineWorkerService {
     private var joinedView: UInt32?
     var departure = Departure()
     private(set) var isLeader = true
+    /// The service manager has heard that the start is over.
+    private var isAnnounced = false
     private var exitCode: Int32 = 0
     private var fedProgress: UInt64 = 0
 
@@ -220,6 +222,7 @@ public final class EngineWorkerService {
             stage = .idle
             command(.activate(view: view.number))
             notifier.ready()
+            isAnnounced = true
             notifier.status(
                 "view \(view.number) is active, worker \(worker), \(view.members.count) in all")
             logger.info("view is active", ["view": view.number])
@@ -231,14 +234,6 @@ public final class EngineWorkerService {
                 control?.send(.ready(ready))
             }
         }
-    }
-
-    /// A view of others: what this worker has goes to them.
-    private func onOthersView(_ view: View) {
-        guard stage != .loading, stage != .joining else { return }
-        notifier.status("not in view \(view.number), which has \(view.members.count) workers")
-        stage = .standby
-        command(.handBack(reason: "the worker is not in view \(view.number)"))
     }
 
     /// The coordinator says again what is known here: it has not heard what this worker said of it.
@@ -373,6 +368,7 @@ public final class EngineWorkerService {
     private func sweep() {
         for orphan in sessions.expire(at: MonotonicClock.now()) { command(.cancel(orphan)) }
         if let brokenView { control?.send(brokenView) }
+        if isDraining || !isAnnounced { notifier.extendTimeout() }
         checkDrained()
         loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }
     }

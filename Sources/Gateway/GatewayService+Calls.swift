@@ -35,8 +35,11 @@ extension GatewayService {
         of call: GenerationCall
     ) throws(APIError) -> Int? {
         guard let wanted = call.dataParallelRank else { return nil }
-        // Before the first view nothing is admitted.
-        if viewRanks.isEmpty { return nil }
+        if viewRanks.isEmpty {
+            // Without a view it is not known which ranks there are.
+            let reason = admission.notReadyReason ?? "no rank is served"
+            throw .notReady(reason: reason, retryAfterSeconds: 5)
+        }
         guard viewRanks.indices.contains(wanted) else {
             throw .invalidField(
                 name: "data_parallel_rank",
@@ -55,8 +58,7 @@ extension GatewayService {
         }
         let now = MonotonicClock.now()
         let free =
-            admission.isBetweenViews(at: now)
-            ? capacity - router.sequenceCount : router.freeCapacity
+            admission.isInGap(at: now) ? capacity - router.sequenceCount : router.freeCapacity
         switch admission.decide(
             sequences: sequences, freeCapacity: free - parked.count, at: now)
         {

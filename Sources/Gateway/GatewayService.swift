@@ -11,6 +11,8 @@ public final class GatewayService {
     /// How long a sequence waits for a rank to take it.
     static let parkedMax = Interval.seconds(60)
     static let listenBacklog: Int32 = 4096
+    /// How long connections may wait in the service manager's socket for a gateway that starts.
+    static let takeOverMax = Interval.seconds(5)
 
     let loop = EventLoop()
     let logger: Logger
@@ -46,6 +48,10 @@ public final class GatewayService {
     private var exitCode: Int32 = 0
     var security: LinkSecurity
     private var announced = false
+    private var isStopping = false
+    /// The listening socket is the service manager's and outlives this process: connections that
+    /// come while one gateway drains and the next one starts wait in its queue.
+    private let handsOver: Bool
 
     public init(options: Options, logger: Logger) throws {
         self.options = options
@@ -60,6 +66,7 @@ public final class GatewayService {
         let host = options.requiredText("host")
         let port = options.requiredInteger("port")
         var listeners = ServiceNotifier.inheritedListeners()
+        handsOver = !listeners.isEmpty
         if listeners.isEmpty {
             let fd = cl_listen_tcp(host, UInt16(port), Self.listenBacklog)
             guard fd >= 0 else {
@@ -73,6 +80,7 @@ public final class GatewayService {
         server = HTTPServer(
             loop: loop, listeners: listeners, limits: limits, tls: try Self.tls(options),
             handler: self)
+        if handsOver { server?.holdBack() }
         let bound = cl_local_port(listeners[0])
         logger.notice("listening", ["host": host, "port": bound])
         let scheme = options.text("ssl-certfile") == nil ? "http" : "https"
@@ -124,6 +132,8 @@ public final class GatewayService {
         notifier.status(
             "saying HELLO to the coordinator at \(DaemonProcess.coordinatorEndpoint(options))")
         sweep()
+        // Who does not serve by then says why.
+        loop.schedule(after: Self.takeOverMax) { [weak self] in self?.server?.takeWaiting() }
         if let interval = notifier.watchdogInterval {
             loop.scheduleRepeating(every: interval) { [notifier] in notifier.watchdog() }
         }
@@ -230,6 +240,7 @@ public final class GatewayService {
         admission.onServing()
         lastCapacity = 0
         notifier.status("serving, view \(view)")
+        server?.takeWaiting()
         guard !announced else { return }
         announced = true
         notifier.ready()
@@ -239,8 +250,14 @@ public final class GatewayService {
     // MARK: The end
 
     private func drain() {
-        guard !admission.isDraining else { return stop(exitCode: exitCode) }
-        admission.isDraining = true
+        guard !isStopping else { return stop(exitCode: exitCode) }
+        isStopping = true
+        if handsOver {
+            // The next gateway answers who connects from now on, and this one whom it has let in.
+            server?.stopAccepting()
+        } else {
+            admission.isDraining = true
+        }
         notifier.stopping()
         logger.notice("draining", ["calls": calls.count])
         drainDeadline =
@@ -250,7 +267,8 @@ public final class GatewayService {
 
     func checkDrained() {
         guard let drainDeadline else { return }
-        if !calls.isEmpty && MonotonicClock.now() < drainDeadline { return }
+        let isBusy = !calls.isEmpty || (handsOver && server?.awaitsRequests == true)
+        if isBusy && MonotonicClock.now() < drainDeadline { return }
         self.drainDeadline = nil
         for call in calls.values.sorted(by: { $0.arrived < $1.arrived }) {
             fail(call, .notReady(reason: "the gateway is stopping", retryAfterSeconds: 5))
@@ -281,6 +299,7 @@ public final class GatewayService {
         failOverdue()
         failUnwoken()
         checkDrained()
+        if isStopping || !announced { notifier.extendTimeout() }
         loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }
     }
 }

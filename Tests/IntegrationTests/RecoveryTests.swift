@@ -51,6 +51,21 @@ import Testing
         #expect(try other.http.greedy([0, 9, 8], 8).tokens().count == 8)
     }
 
+    /// As a client sees a worker that is restarted: `/ready` says 503, and a new call waits.
+    @Test func aCallThatComesBetweenTwoViewsIsAnsweredInTheNextOne() throws {
+        let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])
+        let expected = try cell.http.post("/v1/completions", body(seed: 3, tokens: 20)).tokens()
+        cell.workers[1].send(SIGKILL)
+        #expect(cell.workers[1].exitCode() == -SIGKILL)
+        try waitUntilNotReady(cell)
+        var streaming = body(seed: 3, tokens: 20)
+        streaming["stream"] = true
+        let call = try cell.http.stream("/v1/completions", streaming)
+        #expect(try cell.http.get("/ready").status == 503)
+        try cell.restartWorker(1)
+        #expect(try call.wholeText().tokens == expected, "\(cell.logs)")
+    }
+
     @Test func aGatewayThatStoodStillLeavesNoHoleInItsStreams() throws {
         let cell = try RunningCell(dp: 2, options: ["--lease", "30000"])
         let other = try cell.anotherGateway()

@@ -20,9 +20,14 @@ public struct AdmissionControl: Sendable {
     public var isDraining = false
     /// Why nothing serves; nil while a view is active.
     public private(set) var notReadyReason: String? = "the coordinator has not answered"
-    /// A view that ends is mostly followed by another at once: for so long calls wait for that one.
-    public static let viewChangeMax = Interval.seconds(5)
+    /// Since when nothing serves that served before: calls wait for the next view, as those do that
+    /// ran in the last one.
     private var servedUntil: Instant?
+    /// How long a view may be away before its absence is told to who comes.
+    static let gapMax = Interval.seconds(60)
+    /// How long it may be away before this gateway says that it is not ready: a view that ends is
+    /// mostly followed by another at once.
+    static let viewChangeMax = Interval.seconds(5)
 
     private var endedThisSecond = 0
     private var endedPerSecond = 0.0
@@ -35,13 +40,18 @@ public struct AdmissionControl: Sendable {
         servedUntil = nil
     }
 
-    /// Nothing serves, and why not.
+    /// Nothing serves any more, or still not, for this reason now.
     public mutating func onNotServing(_ reason: String, at now: Instant) {
         if notReadyReason == nil { servedUntil = now }
         notReadyReason = reason
     }
 
-    /// Whether it is likely that calls are served soon, as they were.
+    /// Whether a view was active of late, and calls may wait for the next one.
+    public func isInGap(at now: Instant) -> Bool {
+        servedUntil.map { now - $0 < Self.gapMax } ?? false
+    }
+
+    /// Whether the next view is likely to be there at once.
     public func isBetweenViews(at now: Instant) -> Bool {
         servedUntil.map { now - $0 < Self.viewChangeMax } ?? false
     }
@@ -53,14 +63,15 @@ public struct AdmissionControl: Sendable {
 
     /// - Parameters:
     ///   - sequences: that the call would start.
-    ///   - freeCapacity: sequences that the ranks have room for.
+    ///   - freeCapacity: sequences that the ranks have room for; between two views those of the
+    ///     last one.
     public mutating func decide(
         sequences: Int, freeCapacity: Int, at now: Instant
     ) -> Decision {
         if isDraining {
             return .refuseNotReady(reason: "the gateway is stopping", retryAfterSeconds: 5)
         }
-        if let notReadyReason, !isBetweenViews(at: now) {
+        if let notReadyReason, !isInGap(at: now) {
             return .refuseNotReady(reason: notReadyReason, retryAfterSeconds: 5)
         }
         if sequences <= freeCapacity { return .admit }

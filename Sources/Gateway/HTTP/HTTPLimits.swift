@@ -25,6 +25,8 @@ public struct HTTPLimits: Hashable, Sendable {
     public var idleDeadline = Interval.seconds(75)
     /// How long unsent bytes may wait while the client takes none.
     public var writeStallDeadline = Interval.seconds(30)
+    /// Once nothing is accepted any more: the time to the first byte on a new connection.
+    public var freshDeadlineDraining = Interval.seconds(1)
     /// How long a client may take to close after the last answer.
     public var lingerDeadline = Interval.seconds(2)
 

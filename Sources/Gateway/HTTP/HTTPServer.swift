@@ -36,6 +36,7 @@ public final class HTTPServer {
     private(set) var tls: TLSContext?
     private var listeners: [Int32]
     private var isAcceptingPaused = false
+    private var isHeldBack = false
     private(set) var isDraining = false
 
     private var slots: [HTTPConnection?] = []
@@ -52,8 +53,8 @@ public final class HTTPServer {
     /// Requests that were handed over and whose answers are not complete.
     public internal(set) var openExchanges = 0
 
-    /// - Parameter listeners: listening, non-blocking sockets, TCP or Unix, own or inherited. The
-    ///   server closes them when it stops accepting.
+    /// - Parameter listeners: listening sockets, TCP or Unix, own or inherited. The server makes
+    ///   them non-blocking, and closes them when it stops accepting.
     public init(
         loop: EventLoop, listeners: [Int32], limits: HTTPLimits = HTTPLimits(),
         tls: TLSContext? = nil, handler: (any HTTPHandler)? = nil
@@ -65,6 +66,9 @@ public final class HTTPServer {
         self.tls = tls
         self.handler = handler
         for listener in listeners {
+            // A service manager hands them over blocking, and the last accept of a turn would wait.
+            let flags = fcntl(listener, F_GETFL)
+            _ = fcntl(listener, F_SETFL, flags | O_NONBLOCK)
             loop.watch(listener, for: .readable) { [weak self] _ in self?.onAcceptable(listener) }
         }
     }
@@ -85,19 +89,34 @@ public final class HTTPServer {
 
     // MARK: Draining
 
-    /// Closes the listeners and the idle connections; the others are closed after their answers.
+    /// Closes the listeners and the idle connections; the others are closed after their answers,
+    /// those on which no request has begun after ``HTTPLimits/freshDeadlineDraining``.
     public func stopAccepting() {
         for listener in listeners { release(listener) }
         listeners = []
         isDraining = true
         closeIdle()
+        for case .some(let connection) in slots
+        where connection.phase == .reading && connection.stage == .fresh {
+            setDeadline(connection, after: limits.freshDeadlineDraining)
+        }
     }
 
-    /// Closes the connections on which no request is under way.
+    /// Whether a connection may still bring a request, or has not got all of its answer.
+    public var awaitsRequests: Bool {
+        slots.contains { connection in
+            switch connection?.phase {
+            case .handshaking, .reading, .answering, .finishing: true
+            case .lingering, .closed, nil: false
+            }
+        }
+    }
+
+    /// Closes the connections on which no request is under way and one has been.
     public func closeIdle() {
         for case .some(let connection) in slots
-        where connection.phase == .reading && connection.parser.isIdle && connection.input.isEmpty
-            && connection.unsentBytes == 0
+        where connection.phase == .reading && connection.stage == .idle
+            && connection.parser.isIdle && connection.input.isEmpty && connection.unsentBytes == 0
         {
             close(connection)
         }
@@ -110,6 +129,19 @@ public final class HTTPServer {
     }
 
     // MARK: Accepting
+
+    /// Leaves new connections in the listeners' queues until ``takeWaiting()``.
+    public func holdBack() {
+        isHeldBack = true
+        for listener in listeners { loop.changeInterest(of: listener, to: []) }
+    }
+
+    public func takeWaiting() {
+        guard isHeldBack else { return }
+        isHeldBack = false
+        isAcceptingPaused = true
+        resumeAccepting()
+    }
 
     private func onAcceptable(_ listener: Int32) {
         for _ in 0..<HTTPLimits.acceptsPerTurnMax {
@@ -145,7 +177,8 @@ public final class HTTPServer {
     }
 
     private func resumeAccepting() {
-        guard isAcceptingPaused, openConnections < limits.connectionsMax else { return }
+        guard isAcceptingPaused, !isHeldBack else { return }
+        guard openConnections < limits.connectionsMax else { return }
         isAcceptingPaused = false
         for listener in listeners { loop.changeInterest(of: listener, to: .readable) }
     }

@@ -16,22 +16,25 @@ import Testing
             decision == .refuseNotReady(reason: "waiting for: worker 1", retryAfterSeconds: 5))
     }
 
-    @Test func betweenTwoViewsCallsWait() {
+    @Test func callsWaitForTheNextViewWhileTheLastOneIsNotLongGone() {
         var admission = AdmissionControl()
         admission.onServing()
-        admission.onNotServing("the group changes", at: second(10))
-        admission.onNotServing("the leaders are being connected", at: second(12))
-        #expect(admission.decide(sequences: 1, freeCapacity: 1, at: second(14)) == .admit)
-        // Not for ever, and not more than there was room for.
+        admission.onNotServing("worker 1 left", at: second(10))
+        // The reason changes while workers come back; the time does not begin again.
+        admission.onNotServing("waiting for: worker 1", at: second(40))
+        #expect(admission.isInGap(at: second(69)))
+        #expect(admission.isBetweenViews(at: second(14)))
+        #expect(!admission.isBetweenViews(at: second(15)))
+        #expect(admission.decide(sequences: 2, freeCapacity: 2, at: second(69)) == .admit)
         #expect(
-            admission.decide(sequences: 2, freeCapacity: 1, at: second(14))
+            admission.decide(sequences: 3, freeCapacity: 2, at: second(69))
                 == .refuseOverloaded(retryAfterSeconds: 1))
         #expect(
-            admission.decide(sequences: 1, freeCapacity: 1, at: second(15))
-                == .refuseNotReady(
-                    reason: "the leaders are being connected", retryAfterSeconds: 5))
+            admission.decide(sequences: 1, freeCapacity: 2, at: second(70))
+                == .refuseNotReady(reason: "waiting for: worker 1", retryAfterSeconds: 5))
         admission.onServing()
-        #expect(!admission.isBetweenViews(at: second(15)))
+        #expect(!admission.isInGap(at: second(80)))
+        #expect(admission.decide(sequences: 1, freeCapacity: 2, at: second(80)) == .admit)
     }
 
     @Test func aDrainingGatewayRefusesEvenWithRoom() {

@@ -30,9 +30,11 @@ final class ServerFixture {
     let handler = RecordingHandler()
     let server: HTTPServer
     let port: UInt16
+    /// Belongs to the server, and is open until that stops accepting.
+    let listener: Int32
 
     init(limits: HTTPLimits = HTTPLimits(), tls: TLSContext? = nil) {
-        let listener = cl_listen_tcp("127.0.0.1", 0, 128)
+        listener = cl_listen_tcp("127.0.0.1", 0, 128)
         precondition(listener >= 0, "errno \(cl_errno())")
         port = UInt16(cl_local_port(listener))
         server = HTTPServer(
@@ -65,6 +67,11 @@ final class ServerFixture {
             if loop.run(until: MonotonicClock.now() + .milliseconds(10), condition) { return true }
         }
         return false
+    }
+
+    /// Turns the loop for that long; true, so that an expectation can go on with what must not be.
+    func runFor(_ interval: Interval) -> Bool {
+        !loop.run(until: MonotonicClock.now() + interval) { false }
     }
 
     /// Turns the loop until `condition` holds and counts the turns; nil when it does not come to

@@ -43,11 +43,22 @@ public final class ServiceNotifier: Sendable {
     /// A sign of forward progress; see ``watchdogInterval``.
     public func watchdog() { notify("WATCHDOG=1") }
 
-    /// Half of what the unit's `WatchdogSec=` allows, or nil without one.
+    /// For how long ``extendTimeout()`` asks.
+    static let timeoutExtension = Interval.seconds(30)
+
+    /// Start or stop takes longer, and that is well: the unit's `TimeoutStartSec=` or
+    /// `TimeoutStopSec=` ends the daemon only if this has not been said for a while. What bounds
+    /// both is an option of the daemon, so nobody has to repeat it in a unit.
+    public func extendTimeout() {
+        notify("EXTEND_TIMEOUT_USEC=\(Self.timeoutExtension.nanoseconds / 1000)")
+    }
+
+    /// How often to give it: four times within what the unit's `WatchdogSec=` allows. So a daemon
+    /// may be without progress for three quarters of that. Nil without one.
     public var watchdogInterval: Interval? {
         var microseconds: UInt64 = 0
         guard sd_watchdog_enabled(0, &microseconds) > 0 else { return nil }
-        return Interval(nanoseconds: Int64(clamping: microseconds) * 500)
+        return Interval(nanoseconds: Int64(clamping: microseconds) * 250)
     }
 
     /// Sockets that systemd opened for this process (socket activation), lowest first.
