@@ -50,6 +50,7 @@ struct CoordinatorCore {
     /// Why the last view ended.
     private(set) var lastEnd = ""
     var allowance = OperatorAllowance()
+    var probes = ProbeRound()
     private var backoff = FormationBackoff()
 
     init(_ settings: Settings, at now: Instant) {
@@ -130,8 +131,10 @@ struct CoordinatorCore {
                 "worker \(peer.worker) cannot go on\(about) in tick \(tick): \(reason)", at: now)
         case .leave(let reason):
             return onLeave(peer, reason, at: now)
+        case .probeResult(let result):
+            return onProbeResult(result, peer, at: now)
         case .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate, .statusRequest,
-            .statusReport, .drainRequest, .drainReport, .drain:
+            .statusReport, .drainRequest, .drainReport, .drain, .probeRequest, .probe, .probeReport:
             return [.warn("\(peer.description) sent a message that no peer sends")]
         }
     }
@@ -149,6 +152,7 @@ struct CoordinatorCore {
             actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
         }
         if view.state == .retired { actions += form(after: nil, at: now) }
+        actions += onProbeTimer(at: now)
         if let deadline, now >= deadline { actions += onDeadline() }
         return actions + statusIfChanged()
     }
@@ -253,18 +257,6 @@ struct CoordinatorCore {
         deadline = nil
         return [.log("view \(number) is active"), .serving] + publish(toGateways: true)
             + statusIfChanged()
-    }
-
-    private mutating func onDeadlineText() -> String {
-        if view.state == .forming {
-            let late = membership.workers.filter { peer in
-                guard case .joined = peer.stage else { return true }
-                return false
-            }
-            return "not connected to the others: \(late.map(\.description).joined(separator: "; "))"
-        }
-        let missing = membership.missing()
-        return missing.isEmpty ? "no view became active" : missing.joined(separator: "; ")
     }
 
     private mutating func onDeadline() -> [Action] {

@@ -65,6 +65,8 @@ extension ControlBody {
             packSmall(into: envelope, arena)
         case .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
             packOperators(into: envelope, arena, version)
+        case .probeRequest, .probe, .probeResult, .probeReport:
+            packProbes(into: envelope, arena)
         }
     }
 
@@ -110,7 +112,7 @@ extension ControlBody {
                 leave.pointee.reason = arena.string(reason)
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .statusRequest, .statusReport,
-            .drainRequest, .drainReport, .drain:
+            .drainRequest, .drainReport, .drain, .probeRequest, .probe, .probeResult, .probeReport:
             preconditionFailure("\(self) is not a small message")
         }
     }
@@ -142,7 +144,7 @@ extension ControlBody {
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
             .peerSilent, .loadUpdate, .leave, .statusRequest, .statusReport, .drainRequest,
-            .drainReport, .drain:
+            .drainReport, .drain, .probeRequest, .probe, .probeResult, .probeReport:
             preconditionFailure("\(self) is not about waking")
         }
     }

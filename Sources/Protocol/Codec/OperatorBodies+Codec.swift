@@ -28,7 +28,8 @@ extension ControlBody {
                 drain.pointee.reason = arena.string(reason)
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
-            .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave:
+            .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave, .probeRequest, .probe,
+            .probeResult, .probeReport:
             preconditionFailure("\(self) is no message of operators")
         }
     }
@@ -51,7 +52,7 @@ extension ControlBody {
             guard let body = envelope.drain else { throw missing }
             return .drain(reason: text(body.pointee.reason))
         default:
-            throw missing
+            return try probes(envelope)
         }
     }
 }

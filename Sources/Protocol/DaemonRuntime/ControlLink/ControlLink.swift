@@ -43,6 +43,7 @@ public final class ControlLink {
     /// Nothing has been heard of the coordinator for a lease.
     public private(set) var coordinatorIsSilent = false
     private var hasLeft = false
+    private let prober: WayProber
 
     /// The view that this process is in, stamped on its messages.
     public var view: UInt32 = 0
@@ -78,8 +79,10 @@ public final class ControlLink {
         self.hello = hello
         protocolVersion = hello.protocolMin
         self.onEvent = onEvent
+        prober = WayProber(loop: loop)
         try socket.connect(endpoint)
         socket.attach(to: loop) { [weak self] _, frame in self?.receive(frame) }
+        prober.onResult = { [weak self] result in self?.send(.probeResult(result)) }
         sayHello()
         keepLease()
     }
@@ -101,7 +104,10 @@ public final class ControlLink {
         hasLeft = true
     }
 
-    public func close() { socket.detach() }
+    public func close() {
+        socket.detach()
+        prober.close()
+    }
 
     private func sayHello() {
         if hasLeft { return }
@@ -173,10 +179,13 @@ public final class ControlLink {
             onEvent(.loads(loads))
         case .drain(let reason):
             onEvent(.drain(reason: reason))
+        case .probe(let probe):
+            prober.tryWays(of: probe)
         case .heartbeatAck:
             break
         case .hello, .ready, .viewJoined, .heartbeat, .wakeRequest, .wakeAck, .peerSilent, .leave,
-            .statusRequest, .statusReport, .drainRequest, .drainReport:
+            .statusRequest, .statusReport, .drainRequest, .drainReport, .probeRequest, .probeResult,
+            .probeReport:
             logger.throttledWarning("dropped a message that only peers send")
         }
     }
