@@ -7,7 +7,7 @@
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
 .PHONY: serve test test-two-nodes benchmark profile bench-engine sanitize build lint generate packages check-generated \
-	install deb test-systemd
+	install deb test-systemd man completion sbom
 
 serve: packages
 	@exec python3 scripts/serve.py
@@ -27,6 +27,7 @@ deb: build
 test: packages check-generated
 	scripts/install-packages.sh iproute2
 	cd scripts && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -s bench -t .
+	cd scripts && PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover -s tests -t .
 	swift format lint --strict -r Sources Tests Package.swift
 	swift build --build-tests
 	swift test --skip-build --skip IntegrationTests
@@ -74,6 +75,15 @@ sanitize: packages
 lint: packages
 	swift format lint --strict -r Sources Tests Package.swift
 	swift test --filter TidyTests
+
+# What a package of the programs in BIN installs beside them, in .build/package: manual pages,
+# bash completions, and the bill of materials (SPDX) of the programs and what they load.
+man completion:
+	@rm -rf .build/package/$@
+	scripts/manual.py $@ $(or $(BIN),.build/release) .build/package/$@
+
+sbom:
+	scripts/sbom.py $(or $(BIN),.build/release) .build/package/sbom/phalanx.spdx.json
 
 generate: packages
 	scripts/generate.sh

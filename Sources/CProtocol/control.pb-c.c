@@ -1222,6 +1222,321 @@ void   phalanx__v1__drain__free_unpacked
   assert(message->base.descriptor == &phalanx__v1__drain__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   phalanx__v1__probe_request__init
+                     (Phalanx__V1__ProbeRequest         *message)
+{
+  static const Phalanx__V1__ProbeRequest init_value = PHALANX__V1__PROBE_REQUEST__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__probe_request__get_packed_size
+                     (const Phalanx__V1__ProbeRequest *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__probe_request__pack
+                     (const Phalanx__V1__ProbeRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__probe_request__pack_to_buffer
+                     (const Phalanx__V1__ProbeRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__ProbeRequest *
+       phalanx__v1__probe_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__ProbeRequest *)
+     protobuf_c_message_unpack (&phalanx__v1__probe_request__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__probe_request__free_unpacked
+                     (Phalanx__V1__ProbeRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__probe_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__probe_target__init
+                     (Phalanx__V1__ProbeTarget         *message)
+{
+  static const Phalanx__V1__ProbeTarget init_value = PHALANX__V1__PROBE_TARGET__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__probe_target__get_packed_size
+                     (const Phalanx__V1__ProbeTarget *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_target__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__probe_target__pack
+                     (const Phalanx__V1__ProbeTarget *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_target__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__probe_target__pack_to_buffer
+                     (const Phalanx__V1__ProbeTarget *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_target__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__ProbeTarget *
+       phalanx__v1__probe_target__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__ProbeTarget *)
+     protobuf_c_message_unpack (&phalanx__v1__probe_target__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__probe_target__free_unpacked
+                     (Phalanx__V1__ProbeTarget *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__probe_target__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__probe__init
+                     (Phalanx__V1__Probe         *message)
+{
+  static const Phalanx__V1__Probe init_value = PHALANX__V1__PROBE__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__probe__get_packed_size
+                     (const Phalanx__V1__Probe *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__probe__pack
+                     (const Phalanx__V1__Probe *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__probe__pack_to_buffer
+                     (const Phalanx__V1__Probe *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__Probe *
+       phalanx__v1__probe__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__Probe *)
+     protobuf_c_message_unpack (&phalanx__v1__probe__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__probe__free_unpacked
+                     (Phalanx__V1__Probe *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__probe__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__probe_way__init
+                     (Phalanx__V1__ProbeWay         *message)
+{
+  static const Phalanx__V1__ProbeWay init_value = PHALANX__V1__PROBE_WAY__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__probe_way__get_packed_size
+                     (const Phalanx__V1__ProbeWay *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_way__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__probe_way__pack
+                     (const Phalanx__V1__ProbeWay *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_way__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__probe_way__pack_to_buffer
+                     (const Phalanx__V1__ProbeWay *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_way__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__ProbeWay *
+       phalanx__v1__probe_way__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__ProbeWay *)
+     protobuf_c_message_unpack (&phalanx__v1__probe_way__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__probe_way__free_unpacked
+                     (Phalanx__V1__ProbeWay *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__probe_way__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__probe_result__init
+                     (Phalanx__V1__ProbeResult         *message)
+{
+  static const Phalanx__V1__ProbeResult init_value = PHALANX__V1__PROBE_RESULT__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__probe_result__get_packed_size
+                     (const Phalanx__V1__ProbeResult *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_result__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__probe_result__pack
+                     (const Phalanx__V1__ProbeResult *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_result__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__probe_result__pack_to_buffer
+                     (const Phalanx__V1__ProbeResult *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_result__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__ProbeResult *
+       phalanx__v1__probe_result__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__ProbeResult *)
+     protobuf_c_message_unpack (&phalanx__v1__probe_result__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__probe_result__free_unpacked
+                     (Phalanx__V1__ProbeResult *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__probe_result__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__probe_row__init
+                     (Phalanx__V1__ProbeRow         *message)
+{
+  static const Phalanx__V1__ProbeRow init_value = PHALANX__V1__PROBE_ROW__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__probe_row__get_packed_size
+                     (const Phalanx__V1__ProbeRow *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_row__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__probe_row__pack
+                     (const Phalanx__V1__ProbeRow *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_row__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__probe_row__pack_to_buffer
+                     (const Phalanx__V1__ProbeRow *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_row__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__ProbeRow *
+       phalanx__v1__probe_row__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__ProbeRow *)
+     protobuf_c_message_unpack (&phalanx__v1__probe_row__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__probe_row__free_unpacked
+                     (Phalanx__V1__ProbeRow *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__probe_row__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   phalanx__v1__probe_report__init
+                     (Phalanx__V1__ProbeReport         *message)
+{
+  static const Phalanx__V1__ProbeReport init_value = PHALANX__V1__PROBE_REPORT__INIT;
+  *message = init_value;
+}
+size_t phalanx__v1__probe_report__get_packed_size
+                     (const Phalanx__V1__ProbeReport *message)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_report__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t phalanx__v1__probe_report__pack
+                     (const Phalanx__V1__ProbeReport *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_report__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t phalanx__v1__probe_report__pack_to_buffer
+                     (const Phalanx__V1__ProbeReport *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &phalanx__v1__probe_report__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Phalanx__V1__ProbeReport *
+       phalanx__v1__probe_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Phalanx__V1__ProbeReport *)
+     protobuf_c_message_unpack (&phalanx__v1__probe_report__descriptor,
+                                allocator, len, data);
+}
+void   phalanx__v1__probe_report__free_unpacked
+                     (Phalanx__V1__ProbeReport *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &phalanx__v1__probe_report__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   phalanx__v1__envelope__init
                      (Phalanx__V1__Envelope         *message)
 {
@@ -3457,7 +3772,357 @@ const ProtobufCMessageDescriptor phalanx__v1__drain__descriptor =
   (ProtobufCMessageInit) phalanx__v1__drain__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[26] =
+#define phalanx__v1__probe_request__field_descriptors NULL
+#define phalanx__v1__probe_request__field_indices_by_name NULL
+#define phalanx__v1__probe_request__number_ranges NULL
+const ProtobufCMessageDescriptor phalanx__v1__probe_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.ProbeRequest",
+  "ProbeRequest",
+  "Phalanx__V1__ProbeRequest",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__ProbeRequest),
+  0,
+  phalanx__v1__probe_request__field_descriptors,
+  phalanx__v1__probe_request__field_indices_by_name,
+  0,  phalanx__v1__probe_request__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__probe_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__probe_target__field_descriptors[2] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeTarget, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "endpoint",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeTarget, endpoint),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__probe_target__field_indices_by_name[] = {
+  1,   /* field[1] = endpoint */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange phalanx__v1__probe_target__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__probe_target__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.ProbeTarget",
+  "ProbeTarget",
+  "Phalanx__V1__ProbeTarget",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__ProbeTarget),
+  2,
+  phalanx__v1__probe_target__field_descriptors,
+  phalanx__v1__probe_target__field_indices_by_name,
+  1,  phalanx__v1__probe_target__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__probe_target__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__probe__field_descriptors[2] =
+{
+  {
+    "round",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Probe, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "targets",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Probe, n_targets),
+    offsetof(Phalanx__V1__Probe, targets),
+    &phalanx__v1__probe_target__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__probe__field_indices_by_name[] = {
+  0,   /* field[0] = round */
+  1,   /* field[1] = targets */
+};
+static const ProtobufCIntRange phalanx__v1__probe__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__probe__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.Probe",
+  "Probe",
+  "Phalanx__V1__Probe",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__Probe),
+  2,
+  phalanx__v1__probe__field_descriptors,
+  phalanx__v1__probe__field_indices_by_name,
+  1,  phalanx__v1__probe__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__probe__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__probe_way__field_descriptors[3] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeWay, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "microseconds_plus_one",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeWay, microseconds_plus_one),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "problem",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeWay, problem),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__probe_way__field_indices_by_name[] = {
+  1,   /* field[1] = microseconds_plus_one */
+  2,   /* field[2] = problem */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange phalanx__v1__probe_way__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__probe_way__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.ProbeWay",
+  "ProbeWay",
+  "Phalanx__V1__ProbeWay",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__ProbeWay),
+  3,
+  phalanx__v1__probe_way__field_descriptors,
+  phalanx__v1__probe_way__field_indices_by_name,
+  1,  phalanx__v1__probe_way__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__probe_way__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__probe_result__field_descriptors[2] =
+{
+  {
+    "round",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeResult, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ways",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__ProbeResult, n_ways),
+    offsetof(Phalanx__V1__ProbeResult, ways),
+    &phalanx__v1__probe_way__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__probe_result__field_indices_by_name[] = {
+  0,   /* field[0] = round */
+  1,   /* field[1] = ways */
+};
+static const ProtobufCIntRange phalanx__v1__probe_result__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__probe_result__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.ProbeResult",
+  "ProbeResult",
+  "Phalanx__V1__ProbeResult",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__ProbeResult),
+  2,
+  phalanx__v1__probe_result__field_descriptors,
+  phalanx__v1__probe_result__field_indices_by_name,
+  1,  phalanx__v1__probe_result__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__probe_result__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__probe_row__field_descriptors[3] =
+{
+  {
+    "worker",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeRow, worker),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "problem",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeRow, problem),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "ways",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__ProbeRow, n_ways),
+    offsetof(Phalanx__V1__ProbeRow, ways),
+    &phalanx__v1__probe_way__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__probe_row__field_indices_by_name[] = {
+  1,   /* field[1] = problem */
+  2,   /* field[2] = ways */
+  0,   /* field[0] = worker */
+};
+static const ProtobufCIntRange phalanx__v1__probe_row__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__probe_row__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.ProbeRow",
+  "ProbeRow",
+  "Phalanx__V1__ProbeRow",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__ProbeRow),
+  3,
+  phalanx__v1__probe_row__field_descriptors,
+  phalanx__v1__probe_row__field_indices_by_name,
+  1,  phalanx__v1__probe_row__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__probe_row__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__probe_report__field_descriptors[2] =
+{
+  {
+    "round",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_FIXED64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__ProbeReport, round),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "rows",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__ProbeReport, n_rows),
+    offsetof(Phalanx__V1__ProbeReport, rows),
+    &phalanx__v1__probe_row__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned phalanx__v1__probe_report__field_indices_by_name[] = {
+  0,   /* field[0] = round */
+  1,   /* field[1] = rows */
+};
+static const ProtobufCIntRange phalanx__v1__probe_report__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor phalanx__v1__probe_report__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "phalanx.v1.ProbeReport",
+  "ProbeReport",
+  "Phalanx__V1__ProbeReport",
+  "phalanx.v1",
+  sizeof(Phalanx__V1__ProbeReport),
+  2,
+  phalanx__v1__probe_report__field_descriptors,
+  phalanx__v1__probe_report__field_indices_by_name,
+  1,  phalanx__v1__probe_report__number_ranges,
+  (ProtobufCMessageInit) phalanx__v1__probe_report__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[30] =
 {
   {
     "protocol_version",
@@ -3771,6 +4436,54 @@ static const ProtobufCFieldDescriptor phalanx__v1__envelope__field_descriptors[2
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "probe_request",
+    35,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, probe_request),
+    &phalanx__v1__probe_request__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "probe",
+    36,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, probe),
+    &phalanx__v1__probe__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "probe_result",
+    37,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, probe_result),
+    &phalanx__v1__probe_result__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "probe_report",
+    38,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Phalanx__V1__Envelope, body_case),
+    offsetof(Phalanx__V1__Envelope, probe_report),
+    &phalanx__v1__probe_report__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__envelope__field_indices_by_name[] = {
   20,   /* field[20] = ask_to_leave */
@@ -3787,6 +4500,10 @@ static const unsigned phalanx__v1__envelope__field_indices_by_name[] = {
   15,   /* field[15] = peer_silent */
   18,   /* field[18] = prepare */
   19,   /* field[19] = prepared */
+  27,   /* field[27] = probe */
+  29,   /* field[29] = probe_report */
+  26,   /* field[26] = probe_request */
+  28,   /* field[28] = probe_result */
   0,   /* field[0] = protocol_version */
   7,   /* field[7] = ready */
   6,   /* field[6] = refuse */
@@ -3805,7 +4522,7 @@ static const ProtobufCIntRange phalanx__v1__envelope__number_ranges[3 + 1] =
   { 1, 0 },
   { 10, 4 },
   { 30, 21 },
-  { 0, 26 }
+  { 0, 30 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor =
 {
@@ -3815,7 +4532,7 @@ const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor =
   "Phalanx__V1__Envelope",
   "phalanx.v1",
   sizeof(Phalanx__V1__Envelope),
-  26,
+  30,
   phalanx__v1__envelope__field_descriptors,
   phalanx__v1__envelope__field_indices_by_name,
   3,  phalanx__v1__envelope__number_ranges,

@@ -117,7 +117,7 @@ public final class CoordinatorService {
         for action in actions {
             switch action {
             case .send(let identity, let body):
-                let version = core.protocolVersion(toward: identity)
+                let version = max(core.protocolVersion(toward: identity), body.firstVersion)
                 let known = last.flatMap {
                     $0.version == version && $0.body == body ? $0.frame : nil
                 }

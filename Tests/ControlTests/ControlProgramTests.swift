@@ -1,4 +1,5 @@
 import DaemonRuntime
+import Foundation
 import Testing
 
 @testable import Control
@@ -38,6 +39,23 @@ struct ControlRun {
             #expect(run.exit == .success)
             #expect(run.output.hasPrefix("usage: phalanxctl \(command.rawValue)"))
         }
+    }
+
+    /// Manual pages and completions are made of it.
+    @Test func programsGetEveryOptionAndEveryCommand() throws {
+        let run = ControlRun(["help", "--json"])
+        #expect(run.exit == .success)
+        let object = try #require(
+            try JSONSerialization.jsonObject(with: Data(run.output.utf8)) as? [String: Any])
+        let options = try #require(object["options"] as? [[String: Any]])
+        #expect(options.compactMap { $0["name"] as? String } == OptionTable.all.map(\.name))
+        let commands = try #require(object["commands"] as? [[String: Any]])
+        #expect(
+            commands.compactMap { $0["page"] as? String } == ControlCommand.allCases.map(\.page))
+        let level = try #require(options.first { $0["name"] as? String == "kernel-level" })
+        let values = try #require(level["values"] as? [String: Any])
+        #expect((values["choices"] as? [String])?.contains("avx2") == true)
+        #expect(level["daemons"] as? [String] == ["phalanx-engine-worker"])
     }
 
     @Test func theVersionIsTheDaemons() {

@@ -1,4 +1,5 @@
 import CLinux
+import DaemonRuntime
 import Foundation
 import Protocol
 import Testing
@@ -81,8 +82,8 @@ import Testing
         Judgement(
             "a worker with its own loopback", .error,
             worker("127.0.0.1", .connected(.milliseconds(1)))),
-        Judgement("an active view", .ok, NetworkChecks.pairs(ReportFixture.active())),
-        Judgement("no active view", .note, NetworkChecks.pairs(ReportFixture.retired())),
+        Judgement("an active view", .ok, PairChecks.pairs(ReportFixture.active())),
+        Judgement("no active view", .note, PairChecks.pairs(ReportFixture.retired())),
     ]
 
     static let host: [Judgement] = [
@@ -160,6 +161,30 @@ import Testing
         #expect(lines[3] == "error   check         r: worse -> now")
         #expect(lines[5] == "1 error, 1 warning, 0 notes")
         #expect(report.json.contains("\"worst\":\"error\",\"errors\":1,\"warnings\":1"))
+    }
+
+    @Test func theMatrixShowsWhatTheWorkersHaveTried() {
+        let probes = ProbeReport(
+            round: 1,
+            rows: [
+                .init(worker: 0, ways: [ProbeWay(worker: 1, time: .milliseconds(4))]),
+                .init(worker: 1, ways: [ProbeWay(worker: 0, time: nil, problem: "refused")]),
+                .init(worker: 2, problem: "is missing"),
+            ])
+        let report = ReportFixture.active()
+        let text = ReachabilityMatrix(report, ways: [], probes: probes).text
+        #expect(text.contains("worker 0   -         4.0 ms"), "\(text)")
+        #expect(text.contains("worker 1   FAILED    -"), "\(text)")
+        let findings = PairChecks.pairs(report, probes)
+        #expect(findings.map(\.severity) == [.error, .note])
+        #expect(findings[0].place.hasPrefix("worker 1 (node node-1"))
+        #expect(findings[0].text == "not connected: refused")
+        let many = ProbeReport(
+            round: 1,
+            rows: [
+                .init(worker: 0, ways: (1..<30).map { ProbeWay(worker: $0, time: nil) })
+            ])
+        #expect(PairChecks.pairs(report, many).count == PairChecks.namedMax + 1)
     }
 
     @Test func theMatrixShowsWhatIsKnown() {

@@ -131,6 +131,35 @@ import Testing
         for link in links { link.close() }
     }
 
+    /// What the coordinator wants tried is tried beside the loop, and answered by itself.
+    @Test func theWaysToOtherWorkersAreTriedWhenAsked() throws {
+        let link = try link()
+        configure()
+        func results() -> [ProbeResult] {
+            received.compactMap { message in
+                if case .probeResult(let result) = message.body { result } else { nil }
+            }
+        }
+        for round in 1...2 as ClosedRange<UInt64> {
+            answer(
+                .probe(
+                    Probe(
+                        round: round,
+                        targets: [
+                            .init(worker: 0, endpoint: endpoint),
+                            .init(worker: 1, endpoint: "ipc://x"),
+                            .init(worker: 2, endpoint: "tcp://a.name.that.is.not.asked.for:1"),
+                        ])))
+            #expect(loop.run(until: deadline()) { results().count == Int(round) })
+            let result = try #require(results().last)
+            #expect(result.round == round)
+            #expect(result.ways.map { $0.time != nil } == [true, false, false])
+            #expect(result.ways[1].problem == "it has no TCP endpoint")
+            #expect(!result.ways[2].problem.isEmpty)
+        }
+        link.close()
+    }
+
     @Test func heartbeatsKeepTheLeaseOnceConfigured() throws {
         let link = try link()
         link.heartbeat = {

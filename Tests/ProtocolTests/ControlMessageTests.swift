@@ -13,13 +13,15 @@ import Testing
     }
 
     @Test func noiseNeverCrashesTheDecoder() {
-        FrameChecks.expectNoiseIsHandled(ControlFrames.all, rounds: 3000)
+        FrameChecks.expectNoiseIsHandled(ControlFrames.all + ControlFrames.probes, rounds: 3000)
     }
 
     @Test func everyKindHasAGoldenFrame() {
         let kinds = Set(
-            ControlFrames.all.map { String(describing: $0.message.body).prefix { $0 != "(" } })
-        #expect(kinds.count == 19)
+            (ControlFrames.all + ControlFrames.probes).map {
+                String(describing: $0.message.body).prefix { $0 != "(" }
+            })
+        #expect(kinds.count == 23)
     }
 
     @Test func aFrameAboveTheLimitIsRefusedUnread() {

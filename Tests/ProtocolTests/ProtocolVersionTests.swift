@@ -143,10 +143,17 @@ import Testing
         }
     }
 
-    @Test(arguments: ControlFrames.ofVersionTwo + ControlFrames.newInVersionTwo)
+    @Test(
+        arguments: ControlFrames.ofVersionTwo + ControlFrames.newInVersionTwo
+            + ControlFrames.probes)
     func aControlFrameOfVersionTwo(golden: GoldenFrame<ControlMessage>) {
         FrameChecks.expectGolden(golden)
         FrameChecks.expectEveryDamageIsHandled(golden)
+    }
+
+    @Test func whatCameWithVersionTwoSaysSo() {
+        #expect(ControlFrames.probes.allSatisfy { $0.message.body.firstVersion == 2 })
+        #expect(ControlFrames.all.allSatisfy { $0.message.body.firstVersion == 1 })
     }
 
     @Test func anOpenedOfVersionTwo() {

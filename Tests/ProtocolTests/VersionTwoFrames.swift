@@ -104,6 +104,65 @@ extension ControlFrames {
         hex: "08021188776655443322111809208104fa011d2001280148037a0b08028a0100980102"
             + "a001098001028801029001ac02")
 
+    // MARK: Messages that came with version 2
+
+    static let probes: [GoldenFrame<ControlMessage>] = [
+        probeRequest, probe, probeResult, probeReport,
+    ]
+
+    static let probeRequest = GoldenFrame(
+        name: "probe_request",
+        message: envelopeOfVersionTwo(
+            .probeRequest),
+        version: 2,
+        hex: "080211887766554433221118092081049a0200")
+
+    static let probe = GoldenFrame(
+        name: "probe",
+        message: envelopeOfVersionTwo(
+            .probe(
+                Probe(
+                    round: 7,
+                    targets: [
+                        .init(worker: 0, endpoint: "tcp://a:*"),
+                        .init(worker: 300, endpoint: "tcp://b:*"),
+                    ]))),
+        version: 2,
+        hex: "08021188776655443322111809208104a20226090700000000000000120b1209746370"
+            + "3a2f2f613a2a120e08ac0212097463703a2f2f623a2a")
+
+    static let probeResult = GoldenFrame(
+        name: "probe_result",
+        message: envelopeOfVersionTwo(
+            .probeResult(
+                ProbeResult(
+                    round: 7,
+                    ways: [
+                        ProbeWay(worker: 300, time: Interval(nanoseconds: 1_500_000)),
+                        ProbeWay(worker: 2, time: nil, problem: "refused"),
+                    ]))),
+        version: 2,
+        hex: "08021188776655443322111809208104aa021e090700000000000000120608ac0210dd"
+            + "0b120b08021a0772656675736564")
+
+    static let probeReport = GoldenFrame(
+        name: "probe_report",
+        message: envelopeOfVersionTwo(
+            .probeReport(
+                ProbeReport(
+                    round: 7,
+                    rows: [
+                        .init(
+                            worker: 0,
+                            ways: [
+                                ProbeWay(worker: 300, time: Interval(nanoseconds: 1_500_000))
+                            ]),
+                        .init(worker: 1, problem: "is missing"),
+                    ]))),
+        version: 2,
+        hex: "08021188776655443322111809208104b2022309070000000000000012081a0608ac02"
+            + "10dd0b120e0801120a6973206d697373696e67")
+
     static func envelopeOfVersionTwo(_ body: ControlBody) -> ControlMessage {
         ControlMessage(
             protocolVersion: 2, incarnation: Incarnation(rawValue: 0x1122_3344_5566_7788),

@@ -43,6 +43,13 @@ typedef struct Phalanx__V1__StatusReport Phalanx__V1__StatusReport;
 typedef struct Phalanx__V1__DrainRequest Phalanx__V1__DrainRequest;
 typedef struct Phalanx__V1__DrainReport Phalanx__V1__DrainReport;
 typedef struct Phalanx__V1__Drain Phalanx__V1__Drain;
+typedef struct Phalanx__V1__ProbeRequest Phalanx__V1__ProbeRequest;
+typedef struct Phalanx__V1__ProbeTarget Phalanx__V1__ProbeTarget;
+typedef struct Phalanx__V1__Probe Phalanx__V1__Probe;
+typedef struct Phalanx__V1__ProbeWay Phalanx__V1__ProbeWay;
+typedef struct Phalanx__V1__ProbeResult Phalanx__V1__ProbeResult;
+typedef struct Phalanx__V1__ProbeRow Phalanx__V1__ProbeRow;
+typedef struct Phalanx__V1__ProbeReport Phalanx__V1__ProbeReport;
 typedef struct Phalanx__V1__Envelope Phalanx__V1__Envelope;
 
 
@@ -530,6 +537,99 @@ struct  Phalanx__V1__Drain
     , (char *)protobuf_c_empty_string }
 
 
+/*
+ * An operator asks who reaches whom. All of this since 2.
+ */
+struct  Phalanx__V1__ProbeRequest
+{
+  ProtobufCMessage base;
+};
+#define PHALANX__V1__PROBE_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__probe_request__descriptor) \
+     }
+
+
+struct  Phalanx__V1__ProbeTarget
+{
+  ProtobufCMessage base;
+  uint32_t worker;
+  char *endpoint;
+};
+#define PHALANX__V1__PROBE_TARGET__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__probe_target__descriptor) \
+    , 0, (char *)protobuf_c_empty_string }
+
+
+/*
+ * The coordinator asks a worker to connect to the others, and to close again.
+ */
+struct  Phalanx__V1__Probe
+{
+  ProtobufCMessage base;
+  uint64_t round;
+  size_t n_targets;
+  Phalanx__V1__ProbeTarget **targets;
+};
+#define PHALANX__V1__PROBE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__probe__descriptor) \
+    , 0, 0,NULL }
+
+
+struct  Phalanx__V1__ProbeWay
+{
+  ProtobufCMessage base;
+  uint32_t worker;
+  /*
+   * 0: not connected
+   */
+  uint32_t microseconds_plus_one;
+  char *problem;
+};
+#define PHALANX__V1__PROBE_WAY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__probe_way__descriptor) \
+    , 0, 0, (char *)protobuf_c_empty_string }
+
+
+struct  Phalanx__V1__ProbeResult
+{
+  ProtobufCMessage base;
+  uint64_t round;
+  size_t n_ways;
+  Phalanx__V1__ProbeWay **ways;
+};
+#define PHALANX__V1__PROBE_RESULT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__probe_result__descriptor) \
+    , 0, 0,NULL }
+
+
+struct  Phalanx__V1__ProbeRow
+{
+  ProtobufCMessage base;
+  uint32_t worker;
+  /*
+   * why there are no ways
+   */
+  char *problem;
+  size_t n_ways;
+  Phalanx__V1__ProbeWay **ways;
+};
+#define PHALANX__V1__PROBE_ROW__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__probe_row__descriptor) \
+    , 0, (char *)protobuf_c_empty_string, 0,NULL }
+
+
+struct  Phalanx__V1__ProbeReport
+{
+  ProtobufCMessage base;
+  uint64_t round;
+  size_t n_rows;
+  Phalanx__V1__ProbeRow **rows;
+};
+#define PHALANX__V1__PROBE_REPORT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__probe_report__descriptor) \
+    , 0, 0,NULL }
+
+
 typedef enum {
   PHALANX__V1__ENVELOPE__BODY__NOT_SET = 0,
   PHALANX__V1__ENVELOPE__BODY_HELLO = 10,
@@ -553,7 +653,11 @@ typedef enum {
   PHALANX__V1__ENVELOPE__BODY_STATUS_REPORT = 31,
   PHALANX__V1__ENVELOPE__BODY_DRAIN_REQUEST = 32,
   PHALANX__V1__ENVELOPE__BODY_DRAIN_REPORT = 33,
-  PHALANX__V1__ENVELOPE__BODY_DRAIN = 34
+  PHALANX__V1__ENVELOPE__BODY_DRAIN = 34,
+  PHALANX__V1__ENVELOPE__BODY_PROBE_REQUEST = 35,
+  PHALANX__V1__ENVELOPE__BODY_PROBE = 36,
+  PHALANX__V1__ENVELOPE__BODY_PROBE_RESULT = 37,
+  PHALANX__V1__ENVELOPE__BODY_PROBE_REPORT = 38
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PHALANX__V1__ENVELOPE__BODY__CASE)
 } Phalanx__V1__Envelope__BodyCase;
 
@@ -588,6 +692,10 @@ struct  Phalanx__V1__Envelope
     Phalanx__V1__DrainRequest *drain_request;
     Phalanx__V1__DrainReport *drain_report;
     Phalanx__V1__Drain *drain;
+    Phalanx__V1__ProbeRequest *probe_request;
+    Phalanx__V1__Probe *probe;
+    Phalanx__V1__ProbeResult *probe_result;
+    Phalanx__V1__ProbeReport *probe_report;
   };
 };
 #define PHALANX__V1__ENVELOPE__INIT \
@@ -1108,6 +1216,139 @@ Phalanx__V1__Drain *
 void   phalanx__v1__drain__free_unpacked
                      (Phalanx__V1__Drain *message,
                       ProtobufCAllocator *allocator);
+/* Phalanx__V1__ProbeRequest methods */
+void   phalanx__v1__probe_request__init
+                     (Phalanx__V1__ProbeRequest         *message);
+size_t phalanx__v1__probe_request__get_packed_size
+                     (const Phalanx__V1__ProbeRequest   *message);
+size_t phalanx__v1__probe_request__pack
+                     (const Phalanx__V1__ProbeRequest   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__probe_request__pack_to_buffer
+                     (const Phalanx__V1__ProbeRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__ProbeRequest *
+       phalanx__v1__probe_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__probe_request__free_unpacked
+                     (Phalanx__V1__ProbeRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__ProbeTarget methods */
+void   phalanx__v1__probe_target__init
+                     (Phalanx__V1__ProbeTarget         *message);
+size_t phalanx__v1__probe_target__get_packed_size
+                     (const Phalanx__V1__ProbeTarget   *message);
+size_t phalanx__v1__probe_target__pack
+                     (const Phalanx__V1__ProbeTarget   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__probe_target__pack_to_buffer
+                     (const Phalanx__V1__ProbeTarget   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__ProbeTarget *
+       phalanx__v1__probe_target__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__probe_target__free_unpacked
+                     (Phalanx__V1__ProbeTarget *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__Probe methods */
+void   phalanx__v1__probe__init
+                     (Phalanx__V1__Probe         *message);
+size_t phalanx__v1__probe__get_packed_size
+                     (const Phalanx__V1__Probe   *message);
+size_t phalanx__v1__probe__pack
+                     (const Phalanx__V1__Probe   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__probe__pack_to_buffer
+                     (const Phalanx__V1__Probe   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__Probe *
+       phalanx__v1__probe__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__probe__free_unpacked
+                     (Phalanx__V1__Probe *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__ProbeWay methods */
+void   phalanx__v1__probe_way__init
+                     (Phalanx__V1__ProbeWay         *message);
+size_t phalanx__v1__probe_way__get_packed_size
+                     (const Phalanx__V1__ProbeWay   *message);
+size_t phalanx__v1__probe_way__pack
+                     (const Phalanx__V1__ProbeWay   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__probe_way__pack_to_buffer
+                     (const Phalanx__V1__ProbeWay   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__ProbeWay *
+       phalanx__v1__probe_way__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__probe_way__free_unpacked
+                     (Phalanx__V1__ProbeWay *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__ProbeResult methods */
+void   phalanx__v1__probe_result__init
+                     (Phalanx__V1__ProbeResult         *message);
+size_t phalanx__v1__probe_result__get_packed_size
+                     (const Phalanx__V1__ProbeResult   *message);
+size_t phalanx__v1__probe_result__pack
+                     (const Phalanx__V1__ProbeResult   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__probe_result__pack_to_buffer
+                     (const Phalanx__V1__ProbeResult   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__ProbeResult *
+       phalanx__v1__probe_result__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__probe_result__free_unpacked
+                     (Phalanx__V1__ProbeResult *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__ProbeRow methods */
+void   phalanx__v1__probe_row__init
+                     (Phalanx__V1__ProbeRow         *message);
+size_t phalanx__v1__probe_row__get_packed_size
+                     (const Phalanx__V1__ProbeRow   *message);
+size_t phalanx__v1__probe_row__pack
+                     (const Phalanx__V1__ProbeRow   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__probe_row__pack_to_buffer
+                     (const Phalanx__V1__ProbeRow   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__ProbeRow *
+       phalanx__v1__probe_row__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__probe_row__free_unpacked
+                     (Phalanx__V1__ProbeRow *message,
+                      ProtobufCAllocator *allocator);
+/* Phalanx__V1__ProbeReport methods */
+void   phalanx__v1__probe_report__init
+                     (Phalanx__V1__ProbeReport         *message);
+size_t phalanx__v1__probe_report__get_packed_size
+                     (const Phalanx__V1__ProbeReport   *message);
+size_t phalanx__v1__probe_report__pack
+                     (const Phalanx__V1__ProbeReport   *message,
+                      uint8_t             *out);
+size_t phalanx__v1__probe_report__pack_to_buffer
+                     (const Phalanx__V1__ProbeReport   *message,
+                      ProtobufCBuffer     *buffer);
+Phalanx__V1__ProbeReport *
+       phalanx__v1__probe_report__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   phalanx__v1__probe_report__free_unpacked
+                     (Phalanx__V1__ProbeReport *message,
+                      ProtobufCAllocator *allocator);
 /* Phalanx__V1__Envelope methods */
 void   phalanx__v1__envelope__init
                      (Phalanx__V1__Envelope         *message);
@@ -1210,6 +1451,27 @@ typedef void (*Phalanx__V1__DrainReport_Closure)
 typedef void (*Phalanx__V1__Drain_Closure)
                  (const Phalanx__V1__Drain *message,
                   void *closure_data);
+typedef void (*Phalanx__V1__ProbeRequest_Closure)
+                 (const Phalanx__V1__ProbeRequest *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__ProbeTarget_Closure)
+                 (const Phalanx__V1__ProbeTarget *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__Probe_Closure)
+                 (const Phalanx__V1__Probe *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__ProbeWay_Closure)
+                 (const Phalanx__V1__ProbeWay *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__ProbeResult_Closure)
+                 (const Phalanx__V1__ProbeResult *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__ProbeRow_Closure)
+                 (const Phalanx__V1__ProbeRow *message,
+                  void *closure_data);
+typedef void (*Phalanx__V1__ProbeReport_Closure)
+                 (const Phalanx__V1__ProbeReport *message,
+                  void *closure_data);
 typedef void (*Phalanx__V1__Envelope_Closure)
                  (const Phalanx__V1__Envelope *message,
                   void *closure_data);
@@ -1246,6 +1508,13 @@ extern const ProtobufCMessageDescriptor phalanx__v1__status_report__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__drain_request__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__drain_report__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__drain__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__probe_request__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__probe_target__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__probe__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__probe_way__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__probe_result__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__probe_row__descriptor;
+extern const ProtobufCMessageDescriptor phalanx__v1__probe_report__descriptor;
 extern const ProtobufCMessageDescriptor phalanx__v1__envelope__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -1,12 +1,13 @@
 /// `phalanxctl help [COMMAND]`.
 enum HelpCommand {
     static let synopsis = (
-        arguments: "[COMMAND]", summary: "what a command does, and its options"
+        arguments: "[COMMAND|--json]", summary: "what a command does, and its options"
     )
     static let page = """
-        usage: phalanxctl help [COMMAND]
+        usage: phalanxctl help [COMMAND|--json]
 
-        Prints the page of COMMAND, or the list of commands.
+        Prints the page of COMMAND, or the list of commands; with --json every command and every
+        option of the daemons for programs, of which the manual pages are made.
 
         """
 
@@ -18,6 +19,10 @@ enum HelpCommand {
         }
         guard let name = arguments.first else {
             output.write(ControlProgram.usage)
+            return .success
+        }
+        if name == "--json" {
+            output.write(HelpJSON.text)
             return .success
         }
         output.write(try ControlProgram.command(named: name).page)

@@ -22,6 +22,8 @@ struct DoctorContext {
     let node: String
     /// Tried once, to every worker that has said where it is.
     let connections: [Connection]
+    /// By the workers, to each other; nil where nobody can be asked.
+    let probes: ProbeReport?
 
     struct Connection {
         let peer: PeerStatus
@@ -38,9 +40,11 @@ struct DoctorContext {
         guard let report = coordinator?.report else {
             options = arguments.options
             connections = []
+            probes = nil
             return
         }
         connections = Self.connections(report, within: timeout)
+        probes = try Self.probes(report, endpoint, try arguments.security())
         do throws(OptionError) {
             options = try arguments.options.adopting(report.configuration)
         } catch {
@@ -64,13 +68,30 @@ struct DoctorContext {
         }
     }
 
+    /// A round takes its connections' deadline and the coordinator's, whatever `--timeout` says.
+    private static let probesWithin = Interval.seconds(6)
+
+    private static func probes(
+        _ report: StatusReport, _ endpoint: String, _ security: LinkSecurity
+    ) throws(ControlError) -> ProbeReport? {
+        guard report.protocolVersion >= ControlBody.probeRequest.firstVersion,
+            report.workers.count > 1
+        else { return nil }
+        let link = try OperatorLink(endpoint: endpoint, security: security)
+        defer { link.close() }
+        return try? link.ask(.probeRequest, within: probesWithin) { body -> ProbeReport? in
+            guard case .probeReport(let report) = body else { return nil }
+            return report
+        }
+    }
+
     /// The table of who reaches whom; empty without a coordinator.
     var matrix: String {
         guard let report = coordinator?.report else { return "" }
         let ways = connections.map {
             ReachabilityMatrix.Way(worker: $0.peer.worker, attempt: $0.attempt)
         }
-        return ReachabilityMatrix(report, ways: ways).text
+        return ReachabilityMatrix(report, ways: ways, probes: probes).text
     }
 
     /// nil when nobody answers, which is a finding and no failure.

@@ -22,7 +22,7 @@ enum NetworkChecks {
         DoctorCheck(name: "worker") { workers($0) },
         DoctorCheck(name: "pairs") { context in
             guard let report = context.coordinator?.report else { return [] }
-            return [pairs(report)]
+            return PairChecks.pairs(report, context.probes)
         },
     ]
 
@@ -233,22 +233,5 @@ enum NetworkChecks {
                 place, "not reached from here: \(reason)",
                 "a gateway here cannot use it: look at routes and firewalls")
         }
-    }
-
-    /// Connections between workers are theirs to make; an active view is the proof that all pairs
-    /// work, because its first operation is an exchange of all with all.
-    static func pairs(_ report: StatusReport) -> Finding {
-        let count = Int(report.worldSize)
-        if report.viewState == .active {
-            return .ok(
-                "workers",
-                "view \(report.view) has proven all \(count * (count - 1)) ways between "
-                    + "\(Readable.plural(count, "worker"))")
-        }
-        let missing = report.workers.filter { !$0.isMember }.map { "\($0.worker)" }
-        let names = missing.isEmpty ? "" : "; not connected: \(missing.joined(separator: ", "))"
-        return .note(
-            "workers", "no view is active, so nothing proves the ways between them\(names)",
-            "run this on each host; a failed exchange names both workers in the log")
     }
 }

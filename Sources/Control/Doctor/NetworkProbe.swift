@@ -101,11 +101,6 @@ enum NetworkProbe {
 
     /// Of `tcp://host:port`, with an IPv6 address in brackets.
     static func parts(of endpoint: String) -> (host: String, port: Int)? {
-        guard endpoint.hasPrefix("tcp://"), let colon = endpoint.lastIndex(of: ":"),
-            let port = Int(endpoint[endpoint.index(after: colon)...])
-        else { return nil }
-        var host = endpoint[..<colon].dropFirst(6)
-        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
-        return host.isEmpty ? nil : (String(host), port)
+        ConnectionProbe.Target(endpoint: endpoint).map { ($0.host, $0.port) }
     }
 }

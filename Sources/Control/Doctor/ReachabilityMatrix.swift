@@ -1,8 +1,9 @@
+internal import DaemonRuntime
 internal import Protocol
 
-/// Who reaches whom, as far as it is known: from this host by connections that were tried, between
-/// workers by the view that they have joined, because joining means an exchange with all others.
-/// Pure.
+/// Who reaches whom, as far as it is known: by connections that this host and every worker have
+/// tried, else by the view that two workers have joined, because joining means an exchange with all
+/// others. Pure.
 struct ReachabilityMatrix {
     /// A larger one fits no screen.
     static let workersMax = 16
@@ -14,8 +15,11 @@ struct ReachabilityMatrix {
 
     private let report: StatusReport
     private let ways: [Way]
+    /// By workers; nil where the coordinator or all workers are too old for it.
+    private let probes: ProbeReport?
 
-    init(_ report: StatusReport, ways: [Way]) {
+    init(_ report: StatusReport, ways: [Way], probes: ProbeReport? = nil) {
+        self.probes = probes
         self.report = report
         self.ways = ways
     }
@@ -37,13 +41,18 @@ struct ReachabilityMatrix {
         for from in workers {
             table.add(
                 ["worker \(from.worker)"]
-                    + workers.map { Self.cell(from, $0, view: report.view) })
+                    + workers.map { cell(from, $0) })
         }
         return table.text
     }
 
-    private static func cell(_ from: PeerStatus, _ to: PeerStatus, view: UInt32) -> String {
+    private func cell(_ from: PeerStatus, _ to: PeerStatus) -> String {
         if from.worker == to.worker { return "-" }
+        let row = probes?.rows.first { $0.worker == from.worker }
+        if let way = row?.ways.first(where: { $0.worker == to.worker }) {
+            return way.time.map { Readable.time($0) } ?? "FAILED"
+        }
+        let view = report.view
         return from.isMember && to.isMember ? "view \(view)" : "?"
     }
 }

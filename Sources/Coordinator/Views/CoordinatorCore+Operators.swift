@@ -12,9 +12,12 @@ extension CoordinatorCore {
             return [.report(identity, status(at: now), version: versionOfAnswer(to: message))]
         case .drainRequest(let dpRank):
             return onDrainRequest(dpRank, by: message.incarnation, identity)
+        case .probeRequest:
+            return onProbeRequest(identity, at: now)
         case .hello, .config, .refuse, .ready, .view, .viewJoined, .heartbeat, .heartbeatAck,
             .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave, .statusReport,
-            .drainReport, .drain, .prepare, .prepared, .askToLeave:
+            .drainReport, .drain, .prepare, .prepared, .askToLeave, .probe, .probeResult,
+            .probeReport:
             return [.warn("an operator sent a message that is not an operator's")]
         }
     }

@@ -56,6 +56,7 @@ struct CoordinatorCore {
     /// Why the last view ended.
     private(set) var lastEnd = ""
     var allowance = OperatorAllowance()
+    var probes = ProbeRound()
     var backoff = FormationBackoff()
     /// A worker has come that was in a view before this coordinator was there.
     private var followsAnother = false
@@ -143,9 +144,11 @@ struct CoordinatorCore {
             return onAskToLeave(peer, reason, at: now)
         case .prepared(let position, let failure):
             return onPrepared(peer, position, failure: failure, at: now)
+        case .probeResult(let result):
+            return onProbeResult(result, peer, at: now)
         case .prepare, .hello, .config, .refuse, .view, .heartbeatAck, .wake, .loadUpdate,
-            .statusRequest,
-            .statusReport, .drainRequest, .drainReport, .drain:
+            .statusRequest, .statusReport, .drainRequest, .drainReport, .drain, .probeRequest,
+            .probe, .probeReport:
             return [.warn("\(peer.description) sent a message that no peer sends")]
         }
     }
@@ -163,7 +166,7 @@ struct CoordinatorCore {
             actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
         }
         if followsAnother && now - started > settings.lease { membership.takeThoseWhoAreHere() }
-        actions += review(at: now) + repeatPreparations(at: now)
+        actions += review(at: now) + repeatPreparations(at: now) + onProbeTimer(at: now)
         if let deadline, now >= deadline { actions += onDeadline() }
         return actions + statusIfChanged()
     }
@@ -233,18 +236,6 @@ struct CoordinatorCore {
             return retire("worker \(peer.worker) said READY again", at: now)
         }
         return review(at: now) + statusIfChanged()
-    }
-
-    private mutating func onDeadlineText() -> String {
-        if view.state == .forming {
-            let late = membership.workers.filter { peer in
-                guard case .joined = peer.stage else { return true }
-                return false
-            }
-            return "not connected to the others: \(late.map(\.description).joined(separator: "; "))"
-        }
-        let missing = membership.missing(ranksMin: settings.ranksMin)
-        return missing.isEmpty ? "no view became active" : missing.joined(separator: "; ")
     }
 
     private mutating func onDeadline() -> [Action] {

@@ -35,6 +35,8 @@ public enum CodecLimits {
     public static let membersMax = 4096
     public static let statusPeersMax = 4096
     public static let statusMissingMax = 64
+    /// The largest group.
+    public static let probeWaysMax = 512
     /// Sequences, and prompt tokens that wait, at one rank.
     public static let loadSequencesMax: UInt32 = 1 << 24
     public static let loadTokensMax: UInt64 = 1 << 40

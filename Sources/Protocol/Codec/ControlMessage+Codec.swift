@@ -67,6 +67,8 @@ extension ControlBody {
             packSmall(into: envelope, arena)
         case .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
             packOperators(into: envelope, arena, version)
+        case .probeRequest, .probe, .probeResult, .probeReport:
+            packProbes(into: envelope, arena)
         }
     }
 
@@ -112,7 +114,8 @@ extension ControlBody {
                 leave.pointee.reason = arena.string(reason)
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .prepare, .prepared, .askToLeave,
-            .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
+            .statusRequest, .statusReport, .drainRequest, .drainReport, .drain, .probeRequest,
+            .probe, .probeResult, .probeReport:
             preconditionFailure("\(self) is not a small message")
         }
     }
@@ -144,8 +147,8 @@ extension ControlBody {
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
             .peerSilent, .loadUpdate, .leave, .prepare, .prepared, .askToLeave, .statusRequest,
-            .statusReport,
-            .drainRequest, .drainReport, .drain:
+            .statusReport, .drainRequest, .drainReport, .drain, .probeRequest, .probe,
+            .probeResult, .probeReport:
             preconditionFailure("\(self) is not about waking")
         }
     }

@@ -56,7 +56,8 @@ extension ControlBody {
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
             .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave, .statusRequest,
-            .statusReport, .drainRequest, .drainReport, .drain:
+            .statusReport, .drainRequest, .drainReport, .drain, .probeRequest, .probe, .probeResult,
+            .probeReport:
             preconditionFailure("\(self) is not about a worker's position")
         }
     }

@@ -29,7 +29,7 @@ extension ControlBody {
             }
         case .hello, .config, .refuse, .ready, .view, .heartbeat, .viewJoined, .heartbeatAck,
             .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave, .prepare, .prepared,
-            .askToLeave:
+            .askToLeave, .probeRequest, .probe, .probeResult, .probeReport:
             preconditionFailure("\(self) is no message of operators")
         }
     }
@@ -52,7 +52,7 @@ extension ControlBody {
             guard let body = envelope.drain else { throw missing }
             return .drain(reason: text(body.pointee.reason))
         default:
-            throw missing
+            return try probes(envelope)
         }
     }
 }

@@ -311,6 +311,22 @@ public enum ControlBody: Hashable, Sendable {
     case drainRequest(dpRank: UInt32)
     case drainReport(DrainReport)
     case drain(reason: String)
+    case probeRequest
+    case probe(Probe)
+    case probeResult(ProbeResult)
+    case probeReport(ProbeReport)
+
+    /// Of the protocol: it is sent to nobody who speaks an older one.
+    public var firstVersion: UInt32 {
+        switch self {
+        case .prepare, .prepared, .askToLeave, .probeRequest, .probe, .probeResult, .probeReport:
+            ProtocolVersion.negotiated
+        case .hello, .config, .refuse, .ready, .view, .viewJoined, .heartbeat, .heartbeatAck,
+            .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate, .leave, .statusRequest,
+            .statusReport, .drainRequest, .drainReport, .drain:
+            ProtocolVersion.oldest
+        }
+    }
 }
 
 /// Every message of the control plane.

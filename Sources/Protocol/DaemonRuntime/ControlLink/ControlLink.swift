@@ -48,6 +48,7 @@ public final class ControlLink {
     public private(set) var coordinatorIsSilent = false
     private var hasLeft = false
     private var isLeaving = false
+    private let prober: WayProber
 
     /// The view that this process is in, stamped on its messages.
     public var view: UInt32 = 0
@@ -93,8 +94,10 @@ public final class ControlLink {
             logger.throttledWarning(
                 "no link to the coordinator: \(failure.text)", ["endpoint": endpoint])
         }
+        prober = WayProber(loop: loop)
         try socket.connect(endpoint)
         socket.attach(to: loop) { [weak self] _, frame in self?.receive(frame) }
+        prober.onResult = { [weak self] result in self?.send(.probeResult(result)) }
         sayHello()
         keepLease()
     }
@@ -128,7 +131,10 @@ public final class ControlLink {
         send(.askToLeave(reason: reason))
     }
 
-    public func close() { socket.detach() }
+    public func close() {
+        socket.detach()
+        prober.close()
+    }
 
     /// For the next connection; the one that stands stays.
     public func adopt(_ security: LinkSecurity) {
@@ -211,10 +217,13 @@ public final class ControlLink {
             onEvent(.prepare(position))
         case .drain(let reason):
             onEvent(.drain(reason: reason))
+        case .probe(let probe):
+            prober.tryWays(of: probe)
         case .heartbeatAck:
             break
         case .hello, .ready, .viewJoined, .heartbeat, .wakeRequest, .wakeAck, .peerSilent, .leave,
-            .prepared, .askToLeave, .statusRequest, .statusReport, .drainRequest, .drainReport:
+            .prepared, .askToLeave, .statusRequest, .statusReport, .drainRequest, .drainReport,
+            .probeRequest, .probeResult, .probeReport:
             logger.throttledWarning("dropped a message that only peers send")
         }
     }

@@ -1,16 +1,31 @@
-internal import DaemonRuntime
 internal import Glibc
-internal import Protocol
+public import Protocol
 
 /// Opens TCP connections to several places at once, with one deadline for all of them, and closes
 /// them again. Names are resolved before, by the system's resolver, which has its own deadline.
-enum ConnectionProbe {
-    struct Target: Hashable, Sendable {
-        let host: String
-        let port: Int
+public enum ConnectionProbe {
+    public struct Target: Hashable, Sendable {
+        public let host: String
+        public let port: Int
+
+        public init(host: String, port: Int) {
+            self.host = host
+            self.port = port
+        }
+
+        /// Of `tcp://host:port`, with an IPv6 address in brackets.
+        public init?(endpoint: String) {
+            guard endpoint.hasPrefix("tcp://"), let colon = endpoint.lastIndex(of: ":"),
+                let port = Int(endpoint[endpoint.index(after: colon)...])
+            else { return nil }
+            var host = endpoint[..<colon].dropFirst(6)
+            if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+            guard !host.isEmpty else { return nil }
+            self.init(host: String(host), port: port)
+        }
     }
 
-    enum Attempt: Hashable, Sendable {
+    public enum Attempt: Hashable, Sendable {
         case connected(Interval)
         case failed(String)
     }
@@ -20,13 +35,18 @@ enum ConnectionProbe {
         case over(Attempt)
     }
 
-    static func connect(_ host: String, _ port: Int, within limit: Interval) -> Attempt {
+    public static func connect(
+        _ host: String, _ port: Int, within limit: Interval
+    ) -> Attempt {
         connect([Target(host: host, port: port)], within: limit)[0]
     }
 
+    /// - Parameter numericOnly: a host that is a name is no target: nobody is asked for it.
     /// - Returns: what became of each, in the order of `targets`.
-    static func connect(_ targets: [Target], within limit: Interval) -> [Attempt] {
-        var states = targets.map(start)
+    public static func connect(
+        _ targets: [Target], within limit: Interval, numericOnly: Bool = false
+    ) -> [Attempt] {
+        var states = targets.map { start($0, numericOnly: numericOnly) }
         let deadline = MonotonicClock.now() + limit
         while true {
             var waiting: [pollfd] = []
@@ -51,13 +71,14 @@ enum ConnectionProbe {
             case .over(let attempt): return attempt
             case .waiting(let descriptor, _):
                 close(descriptor)
-                return .failed("no answer within \(Readable.time(limit))")
+                return .failed("no answer within \(limit.seconds) s")
             }
         }
     }
 
-    private static func start(_ target: Target) -> State {
+    private static func start(_ target: Target, numericOnly: Bool) -> State {
         var hints = addrinfo()
+        hints.ai_flags = numericOnly ? AI_NUMERICHOST : 0
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var list: UnsafeMutablePointer<addrinfo>?
         let result = getaddrinfo(target.host, "\(target.port)", &hints, &list)
