@@ -20,7 +20,7 @@ install:
 	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh
 
 # .build/deb/phalanx_VERSION_amd64.deb
-deb: build
+deb: build man completion sbom
 	scripts/install-packages.sh debhelper lintian
 	scripts/package.sh
 
@@ -78,11 +78,11 @@ lint: packages
 
 # What a package of the programs in BIN installs beside them, in .build/package: manual pages,
 # bash completions, and the bill of materials (SPDX) of the programs and what they load.
-man completion:
+man completion: build
 	@rm -rf .build/package/$@
 	scripts/manual.py $@ $(or $(BIN),.build/release) .build/package/$@
 
-sbom:
+sbom: build
 	scripts/sbom.py $(or $(BIN),.build/release) .build/package/sbom/phalanx.spdx.json
 
 generate: packages

@@ -37,13 +37,16 @@ install -D -m 644 -t "$share/phalanx/models/demo" models/demo/README.md
 install -D -m 644 -t "$share/phalanx/models/demo/w8a8" models/demo/w8a8/*
 install -D -m 644 -t "$share/doc/phalanx" docs/*.md
 
-# Pages and completion, where the tree has them.
-for page in packaging/man/*.[1-8] docs/man/*.[1-8]; do
+# What `make man completion sbom` has made, where it was made.
+made=".build/package"
+for page in "$made"/man/man*/*; do
     [ -e "$page" ] || continue
-    install -D -m 644 -t "$share/man/man${page##*.}" "$page"
+    install -D -m 644 -t "$share/man/$(basename "$(dirname "$page")")" "$page"
 done
-for completion in packaging/phalanxctl.bash packaging/completion/phalanxctl.bash \
-    scripts/phalanxctl.bash docs/phalanxctl.bash; do
+for completion in "$made"/completion/*; do
     [ -e "$completion" ] || continue
-    install -D -m 644 "$completion" "$share/bash-completion/completions/phalanxctl"
+    install -D -m 644 -t "$share/bash-completion/completions" "$completion"
 done
+if [ -e "$made/sbom/phalanx.spdx.json" ]; then
+    install -D -m 644 -t "$share/doc/phalanx" "$made/sbom/phalanx.spdx.json"
+fi

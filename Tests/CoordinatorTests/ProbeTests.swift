@@ -7,7 +7,8 @@ import Testing
 @Suite struct ProbeTests {
     private func identity(_ number: UInt64) -> PeerIdentity {
         ControlIdentity.bytes(
-            role: ControlIdentity.operatorRole, incarnation: Incarnation(rawValue: number), secret: 1)
+            role: ControlIdentity.operatorRole, incarnation: Incarnation(rawValue: number),
+            secret: 1)
     }
 
     private func ask(

@@ -190,7 +190,7 @@ import Testing
         // The gateway may see first that no leader takes requests, then why.
         try cell.wait("the end of the view") {
             let ready = try cell.http.get("/ready")
-            return ready.status == 503 && ready.errorMessage.contains("worker 1")
+            return ready.status == 503 && ready.errorMessage.contains("waiting for: worker")
         }
         try cell.restartWorker(1)
         for stream in streams {

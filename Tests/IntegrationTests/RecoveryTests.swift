@@ -53,7 +53,7 @@ import Testing
 
     /// As a client sees a worker that is restarted: `/ready` says 503, and a new call waits.
     @Test func aCallThatComesBetweenTwoViewsIsAnsweredInTheNextOne() throws {
-        let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])
+        let cell = try RunningCell(dp: 2, options: Self.fixed)
         let expected = try cell.http.post("/v1/completions", body(seed: 3, tokens: 20)).tokens()
         cell.workers[1].send(SIGKILL)
         #expect(cell.workers[1].exitCode() == -SIGKILL)

@@ -110,7 +110,8 @@ import Testing
         let keys = try DeploymentKeys()
         let options = ["--keys", keys.folder]
         let cell = try RunningCell(
-            dp: 2, options: options, workerOptions: options, gatewayOptions: options)
+            dp: 2, options: options + ["--data-parallel-size-min", "2"], workerOptions: options,
+            gatewayOptions: options)
         func served(_ text: String) throws {
             try cell.wait(text, within: 60) {
                 try cell.http.post("/v1/completions", Self.body).status == 200

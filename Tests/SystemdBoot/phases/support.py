@@ -112,6 +112,12 @@ def running_sequences():
                if status == 200 and line.startswith(names))
 
 
+def phalanx_status():
+    """What `phalanxctl status --json` says; nothing where no coordinator answers."""
+    text = run("phalanxctl", "status", "--json", "--config", CONFIGURATION, check=False)
+    return json.loads(text) if text.startswith("{") else {}
+
+
 def daemons_are_active():
     return all(show(unit, "ActiveState") == "active" for unit in DAEMONS)
 
