@@ -222,8 +222,9 @@ public final class GatewayService {
             self.view = 0
             suspended = suspended ?? MonotonicClock.now()
             control?.view = 0
-            notServing(view.reason)
             links?.suspend()
+            // Behind what the links say of it: this is the reason.
+            notServing(view.reason)
             notifier.status("not ready: \(view.reason)")
         }
         metrics?.onView(self.view, ranks: view.members.count(where: \.isLeader))
