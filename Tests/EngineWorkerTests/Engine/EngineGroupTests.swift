@@ -12,6 +12,7 @@ import Testing
     /// What `body` returns for each rank; it runs on the rank's own thread, in view 1.
     private func run<Value: Sendable>(
         _ worldSize: Int, tensorParallelSize: Int = 1, sliced: Bool = false,
+        prefixCaching: Bool = false,
         _ body: @escaping @Sendable (Int, EngineFixture, InProcessGroup) -> Value
     ) throws -> [Value] {
         let group = InProcessGroup(worldSize: worldSize)
@@ -23,7 +24,8 @@ import Testing
                     let fixture = try EngineFixture(
                         EngineFixture.configuration(
                             rank: rank, worldSize: worldSize,
-                            tensorParallelSize: tensorParallelSize, sliced: sliced))
+                            tensorParallelSize: tensorParallelSize, prefixCaching: prefixCaching,
+                            sliced: sliced))
                     fixture.enter(
                         view: 1,
                         InProcessCollectives(group: group, rank: rank, worldSize: worldSize))
@@ -150,6 +152,45 @@ import Testing
         #expect(events[0].tokens(of: 0) == expected)
         #expect(events[2].tokens(of: 2) == expected)
         #expect(events.flatMap(\.rejections) == [])
+    }
+
+    /// The cache of a TP peer that is another process is empty, whatever its leader has computed.
+    @Test(arguments: [7, 8] as [UInt64])
+    func aReplacedTensorPeerHasNothingCached(incarnation: UInt64) throws {
+        let prompt = (0..<40).map { Int32($0 * 5 % 200 + 1) }
+        let second = InProcessGroup(worldSize: 2)
+        let third = InProcessGroup(worldSize: 2)
+        let events = try run(2, tensorParallelSize: 2, prefixCaching: true) { worker, fixture, _ in
+            func enter(_ view: UInt32, _ group: InProcessGroup, peer: UInt64) {
+                let members = [UInt64(3), peer].enumerated().map { place, incarnation in
+                    Member(
+                        worker: UInt32(place), dpRank: 0, tpRank: UInt32(place),
+                        incarnation: Incarnation(rawValue: incarnation), node: "", endpoint: "",
+                        collectivesAddress: [], blockCount: 1, blockSize: 16)
+                }
+                fixture.engine.leaveView()
+                #expect(
+                    fixture.engine.join(
+                        ViewGroup(
+                            view: view,
+                            collectives: InProcessCollectives(
+                                group: group, rank: worker, worldSize: 2),
+                            members: members)))
+                fixture.engine.activate(view: view)
+                if worker == 0 {
+                    fixture.submit(UInt64(view), prompt, view: view) { $0.maxTokens = 2 }
+                }
+                fixture.engine.wake(view: view, fromTick: 0)
+                while fixture.engine.isRunning { fixture.engine.step() }
+            }
+            enter(2, second, peer: 7)
+            enter(3, third, peer: incarnation)
+            return fixture.takeEvents()
+        }
+        #expect(events[0].tokens(of: 2) == events[0].tokens(of: 3))
+        #expect(events[0].tokens(of: 3).count == 2)
+        // Two full blocks, where the peer is the one that computed them.
+        #expect(events[0].loads.last?.prefixCacheHits == (incarnation == 7 ? 32 : 0))
     }
 
     @Test func aViewForAnotherPlaceIsRefused() throws {
