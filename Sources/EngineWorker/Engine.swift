@@ -63,7 +63,8 @@ final class Engine {
             tensorParallelSize: configuration.layout.tensorParallelSize)
     }
 
-    private var layout: ParallelLayout { model.layout }
+    /// This worker's place in the last group.
+    var layout: ParallelLayout { model.layout }
 
     /// The share that the next view will be computed with: a prepared one, else the model's.
     private var nextLayout: ParallelLayout { prepared?.layout ?? layout }
@@ -186,7 +187,6 @@ final class Engine {
     /// What the next view is to be computed with; nil: what this one is.
     func prepare(_ share: ExpertShare?) { prepared = share }
 
-    var modelLayout: ParallelLayout { layout }
     func makeShare(for layout: ParallelLayout) throws(ModelLoadError) -> ExpertShare {
         try model.makeShare(for: layout)
     }

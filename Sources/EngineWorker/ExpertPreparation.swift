@@ -30,7 +30,7 @@ final class ExpertPreparation {
     func onPrepare(_ position: GroupPosition) {
         wanted = position
         if position == engine.nextPosition { return answer(position) }
-        if position == engine.modelLayout.position {
+        if position == engine.layout.position {
             engine.prepare(nil)
             return answer(position)
         }

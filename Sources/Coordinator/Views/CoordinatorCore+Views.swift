@@ -4,8 +4,16 @@ import Protocol
 /// workers load the experts that they will have there while the view before goes on, and the change
 /// is made when all have them.
 extension CoordinatorCore {
+    /// Members stand in the order of their workers: each of them asks once a view.
     func isMember(_ peer: Peer) -> Bool {
-        view.members.contains { $0.worker == peer.worker && $0.incarnation == peer.incarnation }
+        let members = view.members
+        var (low, high) = (0, members.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if members[middle].worker < peer.worker { low = middle + 1 } else { high = middle }
+        }
+        return low < members.count && members[low].worker == peer.worker
+            && members[low].incarnation == peer.incarnation
     }
 
     /// For a status, what a view has less than was configured.
