@@ -63,6 +63,48 @@ import Testing
         #expect(view.state == .active && view.members.map(\.worker) == [0, 1, 2])
     }
 
+    @Test func workersThatStartTogetherComeInOneView() {
+        var deployment = Self.serving()
+        for number in [2, 3] as [UInt64] {
+            _ = deployment.say(number, Deployment.hello(device: UInt32(number)))
+        }
+        _ = deployment.say(2, Deployment.ready(2, position: position(2, 3)))
+        for number in [0, 1] as [UInt64] {
+            _ = deployment.say(number, .prepared(position(UInt32(number), 3), failure: ""))
+        }
+        // The fourth still loads.
+        #expect(deployment.core.activeView == 1)
+        let ready = deployment.say(3, Deployment.ready(3, position: position(3, 4)))
+        #expect(
+            preparations(ready, [0, 1, 2, 3])
+                == [[position(0, 4)], [position(1, 4)], [position(2, 4)], []])
+        for number in [0, 1] as [UInt64] {
+            _ = deployment.say(number, .prepared(position(UInt32(number), 4), failure: ""))
+        }
+        let change = deployment.say(2, .prepared(position(2, 4), failure: ""))
+        #expect(change.views(to: 0).map(\.state) == [.retired])
+    }
+
+    @Test func whoLoadsForLongIsNotWaitedFor() {
+        var deployment = Self.serving()
+        for number in [2, 3] as [UInt64] {
+            _ = deployment.say(number, Deployment.hello(device: UInt32(number)))
+        }
+        _ = deployment.say(2, Deployment.ready(2, position: position(2, 3)))
+        for number in [0, 1] as [UInt64] {
+            _ = deployment.say(number, .prepared(position(UInt32(number), 3), failure: ""))
+        }
+        for _ in 0..<3 {
+            #expect(deployment.core.activeView == 1)
+            for number in 0..<4 as Range<UInt64> {
+                _ = deployment.say(
+                    number, Deployment.heartbeat(number == 3 ? .loading : .running))
+            }
+            _ = deployment.wait(.seconds(4))
+        }
+        #expect(deployment.core.view.state == .retired)
+    }
+
     @Test func whoStopsIsReleasedWhenTheOthersDoWithoutIt() {
         var deployment = Self.serving(3)
         let draining = deployment.say(1, Deployment.heartbeat(.draining))

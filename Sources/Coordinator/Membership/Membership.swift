@@ -207,6 +207,9 @@ struct Membership {
     /// Whether nobody is waited for.
     var isSettled: Bool { awaitedMissing.isEmpty }
 
+    /// Whether a worker is here that could not be in a view yet.
+    var isSomebodyLoading: Bool { ready.count < present.count }
+
     var joinedCount: Int { joined.count }
 
     /// Grows whenever other workers could be in the next view.

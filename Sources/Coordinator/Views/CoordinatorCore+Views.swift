@@ -40,7 +40,19 @@ extension CoordinatorCore {
         guard plan.unprepared.isEmpty else { return actions }
         if view.state == .retired { return actions + form(plan, at: now) }
         if plan.workers == view.members.map(\.worker) { return actions }
+        if waitsForMore(than: plan, at: now) { return actions }
         return actions + change(to: plan, at: now)
+    }
+
+    /// Workers that were started together come in one view, and not in one each: who is ready waits
+    /// for who still loads.
+    private mutating func waitsForMore(than plan: ViewPlan, at now: Instant) -> Bool {
+        guard membership.isSomebodyLoading,
+            view.members.allSatisfy({ plan.position(of: $0.worker) != nil })
+        else { return false }
+        let since = growsSince ?? now
+        growsSince = since
+        return now - since < Self.gatherMax
     }
 
     private mutating func makePlan(at now: Instant) -> [Action] {
@@ -218,6 +230,7 @@ extension CoordinatorCore {
         if isPlanned { backoff.onPlannedEnd() } else { backoff.onEnded(at: now) }
         wake = nil
         plan = nil
+        growsSince = nil
         loads.removeAll()
         // A view that never was active does not begin the time anew.
         if view.state == .active { deadline = now + settings.readyTimeout }

@@ -37,6 +37,8 @@ struct CoordinatorCore {
 
     /// Workers that a status names; the others are counted.
     static let namedMax = 8
+    /// How long a larger view waits for others that could be in it too.
+    static let gatherMax = Interval.seconds(10)
 
     let settings: Settings
     var membership: Membership
@@ -47,6 +49,8 @@ struct CoordinatorCore {
     var wake: WakeStateMachine?
     /// The view that should be next.
     var plan: ViewPlan?
+    /// Since when there could be a larger view.
+    var growsSince: Instant?
     /// By when the stage that the group is in must be over; nil while a view is active.
     var deadline: Instant?
     private var lastStatus = ""
