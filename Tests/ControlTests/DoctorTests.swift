@@ -212,7 +212,7 @@ import Testing
                1: 0100007F:1F91 00000000:0000 01 0:0 00:00 0 1000 0 4243 1
               broken
             """
-        let listener = PortOwners.Listener(port: 0x1F90, inode: "4242")
+        let listener = PortOwners.Listener(port: 0x1F90, user: 1000, inode: "4242")
         #expect(PortOwners.listeners(in: table) == [listener])
     }
 

@@ -8,9 +8,10 @@ import Testing
 /// What is looked at before a daemon starts, and what keeps it from starting.
 @Suite struct PreflightTests {
     private static func port(
-        _ problem: Int32, _ owners: [String] = [], mayBePassed: Bool = false
+        _ problem: Int32, _ owners: [String] = [], mayBePassed: Bool = false, isUnit: Bool = false
     ) -> Finding {
-        PreflightChecks.port("port", problem: problem, owners: owners, mayBePassed: mayBePassed)
+        PreflightChecks.port(
+            "port", problem: problem, owners: owners, mayBePassed: mayBePassed, isUnit: isUnit)
     }
 
     struct Judgement: Sendable, CustomTestStringConvertible {
@@ -32,7 +33,16 @@ import Testing
             "a socket unit's port", .ok, port(EADDRINUSE, ["systemd (1)"], mayBePassed: true)),
         Judgement(
             "a port that a socket unit may hold", .warning,
-            port(EADDRINUSE, ["a process of another user"], mayBePassed: true)),
+            port(EADDRINUSE, [PortOwners.ofRoot], mayBePassed: true)),
+        Judgement(
+            "root's port, seen from a service", .ok,
+            port(EADDRINUSE, [PortOwners.ofRoot], mayBePassed: true, isUnit: true)),
+        Judgement(
+            "another user's port, seen from a service", .warning,
+            port(EADDRINUSE, [PortOwners.ofAnother], mayBePassed: true, isUnit: true)),
+        Judgement(
+            "root's port that the daemon must open", .error,
+            port(EADDRINUSE, [PortOwners.ofRoot], isUnit: true)),
         Judgement(
             "a stranger's port, where a socket unit might be", .error,
             port(EADDRINUSE, ["python3 (7)"], mayBePassed: true)),

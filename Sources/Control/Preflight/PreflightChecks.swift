@@ -97,11 +97,12 @@ enum PreflightChecks {
         let owners = problem == EADDRINUSE ? PortOwners.owners(of: port) : []
         return self.port(
             "\(option) \(port) on \(host)", problem: problem, owners: owners,
-            mayBePassed: mayBePassed)
+            mayBePassed: mayBePassed, isUnit: getenv("INVOCATION_ID") != nil)
     }
 
+    /// - Parameter isUnit: the service manager started this, and may be the one that holds it.
     static func port(
-        _ place: String, problem: Int32, owners: [String], mayBePassed: Bool
+        _ place: String, problem: Int32, owners: [String], mayBePassed: Bool, isUnit: Bool = false
     ) -> Finding {
         switch problem {
         case 0:
@@ -109,6 +110,9 @@ enum PreflightChecks {
         case EADDRINUSE:
             if mayBePassed && owners.allSatisfy({ $0.hasPrefix("systemd ") }) && !owners.isEmpty {
                 return .ok(place, "held by systemd, which passes it on")
+            }
+            if mayBePassed && isUnit && owners == [PortOwners.ofRoot] {
+                return .ok(place, "held by root, as the port of a socket unit is")
             }
             let names = owners.isEmpty ? "somebody" : owners.joined(separator: ", ")
             let isKnown = owners.contains { $0.contains(" (") }
