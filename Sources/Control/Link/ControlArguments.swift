@@ -1,4 +1,5 @@
 internal import DaemonRuntime
+internal import Glibc
 internal import Protocol
 
 /// The command line of a command that talks to a deployment: options of its own, options of the
@@ -6,6 +7,8 @@ internal import Protocol
 struct ControlArguments {
     static let timeoutDefault = 5
     static let timeoutsAllowed = 1...86_400
+    /// What the package installs: the file of a command that is not told where the coordinator is.
+    static let installedFile = "/etc/phalanx/phalanx.yaml"
 
     let words: [String]
     let options: Options
@@ -16,10 +19,11 @@ struct ControlArguments {
     ///   - flags: options without a value that only this command has, without dashes.
     ///   - shared: names of daemons' options that it takes as flags; nil for all of a worker's.
     ///   - timeoutSeconds: what `--timeout` is unless given.
+    ///   - installed: the file to read where no daemon's option is given, if it is there.
     init(
         _ arguments: [String], command: String, flags known: [String],
         shared: [String]? = Self.coordinatorOptions, wordsMax: Int = 0,
-        timeoutSeconds: Int = Self.timeoutDefault
+        timeoutSeconds: Int = Self.timeoutDefault, installed: String? = Self.installedFile
     ) throws(ControlError) {
         var flags: Set<String> = []
         var words: [String] = []
@@ -55,6 +59,9 @@ struct ControlArguments {
         }
         if words.count > wordsMax {
             throw .usage("\(command): \"\(words[wordsMax])\" is one argument too many")
+        }
+        if rest.isEmpty, let installed, access(installed, R_OK) == 0 {
+            rest.append("--config=\(installed)")
         }
         self.flags = flags
         self.words = words
@@ -120,6 +127,8 @@ struct ControlArguments {
           --data-parallel-rpc-port PORT     of the coordinator (default: 13389)
           --keys DIR                        keys of the deployment's links, with operator.secret
           --config FILE                     YAML file of the daemons, which may hold all of these
+                                            (default: /etc/phalanx/phalanx.yaml, if it is there and
+                                            none of these is given)
 
         """
 }

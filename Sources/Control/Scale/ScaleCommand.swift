@@ -34,7 +34,7 @@ enum ScaleCommand {
     ) throws(ControlError) -> ControlExit {
         let arguments = try ControlArguments(
             arguments, command: "scale", flags: ["dry-run"], wordsMax: 1,
-            timeoutSeconds: timeoutSecondsDefault)
+            timeoutSeconds: timeoutSecondsDefault, installed: nil)
         guard let word = arguments.words.first, let wanted = Int(word),
             (0...workersMax).contains(wanted)
         else {

@@ -76,12 +76,13 @@ class StartTests(unittest.TestCase):
             self.assertEqual([name for name in given if name.endswith(".secret")],
                              [f"{role}.secret"])
         plain = subprocess.run(
-            ["phalanxctl", "status", "--timeout", "1"], capture_output=True, check=False)
+            ["phalanxctl", "status", "--data-parallel-address", "127.0.0.1", "--timeout", "1"],
+            capture_output=True, check=False)
         self.assertNotEqual(plain.returncode, 0, "the coordinator answered without keys")
 
     def test_6_operator(self):
         """phalanxctl status says that the deployment serves"""
-        status = run("phalanxctl", "status", "--config", CONFIGURATION)
+        status = run("phalanxctl", "status")
         self.assertTrue(status.startswith("serving"), status)
 
     def test_7_shared_memory(self):
