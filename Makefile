@@ -7,7 +7,7 @@
 export MODEL DP TP PORT DEVICE ARGS VERBOSE BIN
 
 .PHONY: serve test test-two-nodes benchmark profile bench-engine sanitize build lint generate packages check-generated \
-	install deb test-systemd man completion sbom
+	install deb test-systemd test-fresh-debian man completion sbom
 
 serve: packages
 	@exec python3 scripts/serve.py
@@ -39,6 +39,11 @@ test: packages check-generated
 test-systemd: deb
 	@[ "$$(id -u)" != 0 ] || scripts/install-packages.sh systemd-container systemd-sysv dbus curl iproute2 procps
 	@PYTHONDONTWRITEBYTECODE=1 python3 Tests/SystemdBoot/run.py $(ARGS)
+
+# Not part of `test`: it fetches a Debian. The package on one that has nothing else.
+test-fresh-debian: deb
+	@[ "$$(id -u)" != 0 ] || scripts/install-packages.sh systemd-container mmdebstrap curl
+	@PYTHONDONTWRITEBYTECODE=1 python3 Tests/SystemdBoot/fresh.py
 
 # Part of `test`: the deployment of two nodes in network namespaces, as root.
 test-two-nodes: packages
