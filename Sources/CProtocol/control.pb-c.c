@@ -2355,7 +2355,7 @@ const ProtobufCMessageDescriptor phalanx__v1__member__descriptor =
   (ProtobufCMessageInit) phalanx__v1__member__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[6] =
+static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[7] =
 {
   {
     "number",
@@ -2429,9 +2429,22 @@ static const ProtobufCFieldDescriptor phalanx__v1__view__field_descriptors[6] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "has_served",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__View, has_served),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__view__field_indices_by_name[] = {
   3,   /* field[3] = configuration_digest */
+  6,   /* field[6] = has_served */
   2,   /* field[2] = members */
   0,   /* field[0] = number */
   5,   /* field[5] = protocol_version */
@@ -2441,7 +2454,7 @@ static const unsigned phalanx__v1__view__field_indices_by_name[] = {
 static const ProtobufCIntRange phalanx__v1__view__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__view__descriptor =
 {
@@ -2451,7 +2464,7 @@ const ProtobufCMessageDescriptor phalanx__v1__view__descriptor =
   "Phalanx__V1__View",
   "phalanx.v1",
   sizeof(Phalanx__V1__View),
-  6,
+  7,
   phalanx__v1__view__field_descriptors,
   phalanx__v1__view__field_indices_by_name,
   1,  phalanx__v1__view__number_ranges,

@@ -10,6 +10,8 @@ public final class GatewayService {
     static let sweepEvery = Interval.milliseconds(250)
     /// How long a sequence waits for a rank to take it.
     static let parkedMax = Interval.seconds(60)
+    /// Sequences that may wait at a new gateway before it knows what room the ranks have.
+    static let followingCapacity = 256
     static let listenBacklog: Int32 = 4096
     /// How long connections may wait in the service manager's socket for a gateway that starts.
     static let takeOverMax = Interval.seconds(5)
@@ -225,6 +227,7 @@ public final class GatewayService {
             links?.suspend()
             // Behind what the links say of it: this is the reason.
             notServing(view.reason)
+            if view.hasServed { followAnother() }
             notifier.status("not ready: \(view.reason)")
         }
         metrics?.onView(self.view, ranks: view.members.count(where: \.isLeader))
@@ -234,6 +237,12 @@ public final class GatewayService {
     func notServing(_ reason: String) {
         if admission.notReadyReason == nil { lastCapacity = router.capacity }
         admission.onNotServing(reason, at: MonotonicClock.now())
+    }
+
+    /// Calls wait for the next view, as many as a small group takes.
+    private func followAnother() {
+        admission.onFollowing(at: MonotonicClock.now())
+        if !announced { lastCapacity = Self.followingCapacity }
     }
 
     /// The first rank that opens makes the gateway ready.

@@ -105,6 +105,26 @@ import Testing
         #expect(deployment.core.view.state == .retired)
     }
 
+    @Test func aGatewayHearsWhetherTheDeploymentHasServed() throws {
+        func lastView(_ actions: [CoordinatorCore.Action]) throws -> View {
+            try #require(actions.views(to: 200).last)
+        }
+        var new = Deployment(worldSize: 2, ranks: 1...2)
+        let hello = new.say(200, Deployment.hello(role: .gateway))
+        #expect(try !lastView(hello).hasServed)
+        _ = new.say(0, Deployment.hello())
+        // A worker that was in a view: it is the coordinator that is new.
+        guard case .hello(var known) = Deployment.hello(device: 1) else { return }
+        known.worker = 1
+        #expect(try lastView(new.say(1, .hello(known))).hasServed)
+
+        var serving = Self.serving()
+        _ = serving.say(200, Deployment.hello(role: .gateway))
+        let lost = serving.say(1, .leave(reason: "crashed"))
+        #expect(try lastView(lost).state == .retired)
+        #expect(try lastView(lost).hasServed)
+    }
+
     @Test func whoStopsIsReleasedWhenTheOthersDoWithoutIt() {
         var deployment = Self.serving(3)
         let draining = deployment.say(1, Deployment.heartbeat(.draining))

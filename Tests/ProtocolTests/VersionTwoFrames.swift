@@ -77,12 +77,13 @@ extension ControlFrames {
             .view(
                 View(
                     number: 9, state: .active, members: [member(0)],
-                    configurationDigest: 0xDEAD_BEEF_0000_0001, reason: "why", protocolVersion: 2))
+                    configurationDigest: 0xDEAD_BEEF_0000_0001, reason: "why", protocolVersion: 2,
+                    hasServed: true))
         ),
         version: 2,
-        hex: "08021188776655443322111809208104723f080910021a292164000000000000002a06"
+        hex: "080211887766554433221118092081047241080910021a292164000000000000002a06"
             + "6e6f64652d30320e7463703a2f2f6e6f64652d303a2a3a020002404048102101000000"
-            + "efbeadde2a037768793002")
+            + "efbeadde2a0377687930023801")
 
     static let statusReportOfVersionTwo = GoldenFrame(
         name: "status_report of version 2",

@@ -229,10 +229,14 @@ struct  Phalanx__V1__View
    * since 2: of what the members exchange
    */
   uint32_t protocol_version;
+  /*
+   * since 2: there was an active view before
+   */
+  protobuf_c_boolean has_served;
 };
 #define PHALANX__V1__VIEW__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__view__descriptor) \
-    , 0, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0 }
+    , 0, 0, 0,NULL, 0, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Phalanx__V1__ViewJoined

@@ -302,7 +302,8 @@ struct CoordinatorCore {
         return View(
             number: view.number, state: .retired, members: [],
             configurationDigest: view.configurationDigest,
-            reason: missing.isEmpty ? "the workers are connecting" : "waiting for: \(missing)")
+            reason: missing.isEmpty ? "the workers are connecting" : "waiting for: \(missing)",
+            hasServed: followsAnother || !membership.isFirst)
     }
 
     mutating func publish(toGateways: Bool) -> [Action] {

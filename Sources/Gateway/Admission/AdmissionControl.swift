@@ -46,6 +46,12 @@ public struct AdmissionControl: Sendable {
         notReadyReason = reason
     }
 
+    /// This gateway is new and the deployment is not: calls wait as they would with the gateway
+    /// that it follows.
+    public mutating func onFollowing(at now: Instant) {
+        if notReadyReason != nil { servedUntil = servedUntil ?? now }
+    }
+
     /// Whether a view was active of late, and calls may wait for the next one.
     public func isInGap(at now: Instant) -> Bool {
         servedUntil.map { now - $0 < Self.gapMax } ?? false

@@ -201,6 +201,7 @@ extension View {
             message.pointee.reason = arena.string(reason)
             if version >= ProtocolVersion.negotiated {
                 message.pointee.protocol_version = protocolVersion
+                message.pointee.has_served = hasServed ? 1 : 0
             }
         }
     }
@@ -224,7 +225,8 @@ extension View {
             members: members,
             configurationDigest: message.configuration_digest,
             reason: text(message.reason),
-            protocolVersion: chosenVersion(message.protocol_version))
+            protocolVersion: chosenVersion(message.protocol_version),
+            hasServed: message.has_served != 0)
     }
 }
 

@@ -220,6 +220,8 @@ public struct View: Hashable, Sendable {
     public let reason: String
     /// Of what the members exchange with each other: the newest that all of them speak.
     public let protocolVersion: UInt32
+    /// The deployment has served: what is retired is mostly followed by another view at once.
+    public let hasServed: Bool
 
     public init(
         number: UInt32,
@@ -227,9 +229,11 @@ public struct View: Hashable, Sendable {
         members: [Member],
         configurationDigest: UInt64,
         reason: String,
-        protocolVersion: UInt32 = ProtocolVersion.oldest
+        protocolVersion: UInt32 = ProtocolVersion.oldest,
+        hasServed: Bool = false
     ) {
         self.protocolVersion = protocolVersion
+        self.hasServed = hasServed
         self.number = number
         self.state = state
         self.members = members

@@ -37,6 +37,18 @@ import Testing
         #expect(admission.decide(sequences: 1, freeCapacity: 2, at: second(80)) == .admit)
     }
 
+    @Test func callsWaitAtANewGatewayOfADeploymentThatServed() {
+        var admission = AdmissionControl()
+        admission.onNotServing("waiting for: worker 1", at: second(0))
+        admission.onFollowing(at: second(1))
+        // Said with each view that is told; the time does not begin again.
+        admission.onFollowing(at: second(30))
+        #expect(admission.decide(sequences: 1, freeCapacity: 2, at: second(60)) == .admit)
+        #expect(
+            admission.decide(sequences: 1, freeCapacity: 2, at: second(61))
+                == .refuseNotReady(reason: "waiting for: worker 1", retryAfterSeconds: 5))
+    }
+
     @Test func aDrainingGatewayRefusesEvenWithRoom() {
         var admission = AdmissionControl()
         admission.onServing()
