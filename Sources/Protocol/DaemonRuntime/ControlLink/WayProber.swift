@@ -9,7 +9,8 @@ final class WayProber {
     private let loop: EventLoop
     private let results = Mailbox<ProbeResult>(capacity: 1)
     private var taken: [ProbeResult] = []
-    private var isBusy = false
+    /// Of the round that runs.
+    private var thread: NamedThread?
     var onResult: (ProbeResult) -> Void = { _ in }
 
     init(loop: EventLoop) {
@@ -22,10 +23,9 @@ final class WayProber {
     /// While another round runs it is not begun: the coordinator has given that one up, and notes
     /// that this one is not answered.
     func tryWays(of probe: Probe) {
-        if isBusy { return }
-        isBusy = true
+        if thread != nil { return }
         let results = results
-        _ = NamedThread("probe") { _ = results.post(Self.result(of: probe)) }
+        thread = NamedThread("probe") { _ = results.post(Self.result(of: probe)) }
     }
 
     private static func result(of probe: Probe) -> ProbeResult {
@@ -48,7 +48,9 @@ final class WayProber {
         taken.removeAll()
         results.takeAll(into: &taken)
         for result in taken {
-            isBusy = false
+            // It has nothing left to do, and is gone only when it has been waited for.
+            thread?.join()
+            thread = nil
             onResult(result)
         }
     }
