@@ -21,7 +21,8 @@ import Testing
                 worldSize: 2, tensorParallelSize: 1, ranksMin: 1, ranksMax: 8,
                 configuration: Deployment.configuration,
                 lease: Deployment.lease, readyTimeout: Deployment.readyTimeout,
-                protocols: .ofThisBuild(upTo: newest), softwareVersion: "0.1.0"),
+                protocols: ProtocolRange(oldest: 1, newest: newest) ?? .ofThisBuild,
+                softwareVersion: "0.1.0"),
             at: deployment.now)
         return deployment
     }

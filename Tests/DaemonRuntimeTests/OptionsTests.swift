@@ -92,6 +92,10 @@ import Testing
             ["is refused", "start a gateway a rank"]
         ),
         (["--swap-space", "4"], ["vLLM without effect", "leave it out"]),
+        (
+            ["--protocol-min", "2", "--protocol-max", "1"],
+            ["--protocol-min 2 is above --protocol-max 1", "no version is left"]
+        ),
         (["--headless"], ["no option of phalanx-gateway", "phalanxctl serve"]),
         (
             ["--additional-config", #"{"torchair_graph_confg":{}}"#],

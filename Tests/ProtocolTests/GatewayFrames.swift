@@ -10,7 +10,7 @@ enum GatewayFrames {
     static let open = GoldenFrame(
         name: "open",
         message: GatewayMessage.open(
-            protocols: ProtocolRange.ofThisBuild(upTo: 1),
+            protocols: ProtocolRange(oldest: 1, newest: 1) ?? .ofThisBuild,
             gateway: Incarnation(rawValue: 0xA0B0_C0D0_E0F0_0102), view: 4),
         hex: "0a0d0801110201f0e0d0c0b0a01804")
 

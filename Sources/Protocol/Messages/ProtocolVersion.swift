@@ -25,18 +25,12 @@ public struct ProtocolRange: Hashable, Sendable, CustomStringConvertible {
         self.newest = newest
     }
 
-    private init(upTo newest: UInt32) {
-        oldest = ProtocolVersion.oldest
-        self.newest = min(max(newest, ProtocolVersion.oldest), ProtocolVersion.current)
+    private init() {
+        (oldest, newest) = (ProtocolVersion.oldest, ProtocolVersion.current)
     }
 
     /// All that this build speaks.
-    public static let ofThisBuild = ProtocolRange(upTo: ProtocolVersion.current)
-
-    /// What this build speaks without the versions after `newest`.
-    public static func ofThisBuild(upTo newest: UInt32) -> ProtocolRange {
-        ProtocolRange(upTo: newest)
-    }
+    public static let ofThisBuild = ProtocolRange()
 
     public func contains(_ version: UInt32) -> Bool { oldest <= version && version <= newest }
 

@@ -100,6 +100,16 @@ struct StartUpBarrierTests {
         #expect(cell.coordinator.line(containing: "refused the worker on node-b") != nil)
     }
 
+    @Test func anotherVersionOnTheSecondNodeIsNamedWithTheRemedy() throws {
+        let cell = try Self.cell(options: ["--protocol-min", "2"])
+        try cell.startWorkers(on: cell.network.b, options: ["--protocol-max", "1"])
+        #expect(cell.workers[0].exitCode(within: 30) == 1)
+        let log = cell.workers[0].log
+        #expect(log.contains("on node-b speaks protocol 1, the coordinator (version "), "\(log)")
+        #expect(log.contains("install a newer release there, one that speaks 2"), "\(log)")
+        #expect(cell.coordinator.line(containing: "refused the worker on node-b") != nil)
+    }
+
     /// The same path on the second node holds other weights.
     @Test func anotherModelOnTheSecondNodeIsNamed() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(

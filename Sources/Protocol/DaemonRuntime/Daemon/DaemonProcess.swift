@@ -53,7 +53,7 @@ public enum DaemonProcess {
 
     /// The versions of the wire protocol that this process speaks.
     public static func protocols(_ options: Options) -> ProtocolRange {
-        options.integer("protocol-max").map { .ofThisBuild(upTo: UInt32($0)) } ?? .ofThisBuild
+        options.protocols ?? .ofThisBuild
     }
 
     public static func hello(_ role: PeerRole, _ options: Options) -> Hello {

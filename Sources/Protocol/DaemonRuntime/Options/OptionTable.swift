@@ -133,6 +133,10 @@ public enum OptionTable {
             help: "Newest version of the wire protocol that this process speaks; default: all it "
                 + "knows. For upgrades process by process."),
         .init(
+            "protocol-min", .integer(protocols), everyone,
+            help: "Oldest version of the wire protocol that this process speaks: who speaks none "
+                + "from it on is refused; default: all it knows."),
+        .init(
             "host", .text, .node([.gateway]), default: "127.0.0.1",
             help: "Address on which HTTP is served."),
         .init(

@@ -43,6 +43,7 @@ public struct Options: Sendable {
         }
         try takeFlags()
         if daemon != nil && !nodes.isEmpty { try take(try node(named: nil, host: host)) }
+        try checkProtocols()
     }
 
     /// What command line and file say now.
