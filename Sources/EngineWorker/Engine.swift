@@ -60,6 +60,7 @@ final class Engine {
         said.reserveCapacity(sequencesMax + 1)
         lockstep = LockstepStateMachine(
             syncInterval: UInt64(configuration.syncInterval), prefill: configuration.prefill,
+            batchSizes: configuration.batchSizes,
             tensorParallelSize: configuration.layout.tensorParallelSize)
     }
 
@@ -237,7 +238,11 @@ final class Engine {
             times.exchangeBegins(at: MonotonicClock.now())
             guard let decision = try exchange(group, view, tick, deadline) else { return }
             model.clock.lap(.exchange)
-            counters.onTick(rows: plan.rowCount, decision, waited: group.waited)
+            // A DP rank's padding is counted once, by its leader, as its rows are.
+            counters.onTick(
+                rows: plan.rowCount,
+                padding: layout.isLeader ? decision.padding(behind: plan.rowCount) : 0,
+                decision, waited: group.waited)
             guard decision.runsModel else {
                 times.modelRests()
                 return emitLoadIfDue(decision)
@@ -249,10 +254,13 @@ final class Engine {
             }
             if decision.exchange == .allGather {
                 let (entries, size) = (group.entries, layout.tensorParallelSize)
-                model.gatherRows { Int(entries[$0 * size]?.tokens ?? 0) }
+                model.gatherRows(paddedTo: decision.batchSize) {
+                    Int(entries[$0 * size]?.tokens ?? 0)
+                }
             }
             times.forwardBegins(at: MonotonicClock.now())
-            let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
+            let logits = try model.forward(
+                plan, paddedTo: decision.batchSize, view: view, tick: tick, deadline: deadline)
             times.forwardEnds(at: MonotonicClock.now())
             progress.advance()
             if model.failure != nil {

@@ -88,6 +88,7 @@ struct EngineConfiguration: Sendable {
     let threadCount: Int
     let weightsCacheFolder: String?
     var prefill = PrefillNegotiation.off
+    var batchSizes = BatchSizes.none
 }
 
 /// What the link thread needs to know of a loaded model.
