@@ -146,8 +146,8 @@ public struct BackendLimits: Hashable, Sendable {
         self.paddingRowsMax = paddingRowsMax
     }
 
-    /// Blocks behind those of sequences, which hold what rows of padding write: a position for each,
-    /// because rows of one step are written side by side.
+    /// Blocks behind those of sequences, which hold what rows of padding write: a position for
+    /// each, because rows of one step are written side by side.
     var paddingBlockCount: Int { (paddingRowsMax + blockSize - 1) / blockSize }
     /// All blocks of the cache.
     var cacheBlockCount: Int { blockCount + paddingBlockCount }
