@@ -359,7 +359,10 @@ final class Engine {
     private func breakView(_ view: UInt32, _ tick: UInt64, _ error: CollectiveError) {
         abandonPlan()
         let workers = group?.places(of: error.peers) ?? []
-        emit(.viewBroken(view: view, tick: tick, workers: workers, reason: error.description))
+        emit(
+            .viewBroken(
+                view: view, tick: tick, workers: workers, reason: error.description,
+                isTimeout: error.isTimeout))
         leaveView()
     }
 
@@ -382,17 +385,5 @@ final class Engine {
         load.submissions = submissions
         counters.write(to: &load)
         return load
-    }
-}
-
-extension SequenceOutput {
-    init(_ update: SequenceUpdate, scheduled: Instant?) {
-        self.init(
-            sequence: update.sequence,
-            scheduled: scheduled,
-            cachedPromptTokens: update.cachedPromptTokens,
-            token: update.token,
-            promptLogprobs: update.promptLogprobs ?? [],
-            finish: update.finish)
     }
 }

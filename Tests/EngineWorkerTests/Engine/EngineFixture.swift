@@ -123,6 +123,6 @@ extension [EngineEvent] {
     }
 
     var brokenBy: [[UInt32]] {
-        compactMap { if case .viewBroken(_, _, let workers, _) = $0 { workers } else { nil } }
+        compactMap { if case .viewBroken(_, _, let workers, _, _) = $0 { workers } else { nil } }
     }
 }

@@ -202,7 +202,7 @@ import Testing
                 group: InProcessGroup(worldSize: 2), rank: 1, worldSize: 2))
         #expect(!fixture.engine.join(group))
         let broken = fixture.takeEvents().compactMap { event -> String? in
-            guard case .viewBroken(1, _, _, let reason) = event else { return nil }
+            guard case .viewBroken(1, _, _, let reason, _) = event else { return nil }
             return reason
         }
         #expect(broken == ["it has experts for 0 of 1, not for 1 of 2"])
