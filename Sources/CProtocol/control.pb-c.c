@@ -2509,7 +2509,7 @@ const ProtobufCMessageDescriptor phalanx__v1__view_joined__descriptor =
   (ProtobufCMessageInit) phalanx__v1__view_joined__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[5] =
+static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[7] =
 {
   {
     "stage",
@@ -2571,18 +2571,44 @@ static const ProtobufCFieldDescriptor phalanx__v1__heartbeat__field_descriptors[
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "awaited_workers",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Phalanx__V1__Heartbeat, n_awaited_workers),
+    offsetof(Phalanx__V1__Heartbeat, awaited_workers),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waited_milliseconds",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__Heartbeat, waited_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__heartbeat__field_indices_by_name[] = {
+  5,   /* field[5] = awaited_workers */
   4,   /* field[4] = failed_handshakes */
   2,   /* field[2] = load */
   1,   /* field[1] = percent */
   0,   /* field[0] = stage */
   3,   /* field[3] = tick_age_milliseconds */
+  6,   /* field[6] = waited_milliseconds */
 };
 static const ProtobufCIntRange phalanx__v1__heartbeat__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__heartbeat__descriptor =
 {
@@ -2592,7 +2618,7 @@ const ProtobufCMessageDescriptor phalanx__v1__heartbeat__descriptor =
   "Phalanx__V1__Heartbeat",
   "phalanx.v1",
   sizeof(Phalanx__V1__Heartbeat),
-  5,
+  7,
   phalanx__v1__heartbeat__field_descriptors,
   phalanx__v1__heartbeat__field_indices_by_name,
   1,  phalanx__v1__heartbeat__number_ranges,
@@ -2790,7 +2816,7 @@ const ProtobufCMessageDescriptor phalanx__v1__wake_ack__descriptor =
   (ProtobufCMessageInit) phalanx__v1__wake_ack__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__peer_silent__field_descriptors[4] =
+static const ProtobufCFieldDescriptor phalanx__v1__peer_silent__field_descriptors[5] =
 {
   {
     "view",
@@ -2840,17 +2866,30 @@ static const ProtobufCFieldDescriptor phalanx__v1__peer_silent__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "timeout",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerSilent, timeout),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__peer_silent__field_indices_by_name[] = {
   3,   /* field[3] = reason */
   1,   /* field[1] = tick */
+  4,   /* field[4] = timeout */
   0,   /* field[0] = view */
   2,   /* field[2] = workers */
 };
 static const ProtobufCIntRange phalanx__v1__peer_silent__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__peer_silent__descriptor =
 {
@@ -2860,7 +2899,7 @@ const ProtobufCMessageDescriptor phalanx__v1__peer_silent__descriptor =
   "Phalanx__V1__PeerSilent",
   "phalanx.v1",
   sizeof(Phalanx__V1__PeerSilent),
-  4,
+  5,
   phalanx__v1__peer_silent__field_descriptors,
   phalanx__v1__peer_silent__field_indices_by_name,
   1,  phalanx__v1__peer_silent__number_ranges,
@@ -3088,7 +3127,7 @@ const ProtobufCMessageDescriptor phalanx__v1__status_request__descriptor =
   (ProtobufCMessageInit) phalanx__v1__status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[20] =
+static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptors[23] =
 {
   {
     "role",
@@ -3330,6 +3369,42 @@ static const ProtobufCFieldDescriptor phalanx__v1__peer_status__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "waited_milliseconds",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, waited_milliseconds),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "suspected",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, suspected),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "waiting_workers",
+    23,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Phalanx__V1__PeerStatus, waiting_workers),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   2,   /* field[2] = device */
@@ -3348,15 +3423,18 @@ static const unsigned phalanx__v1__peer_status__field_indices_by_name[] = {
   12,   /* field[12] = silence_milliseconds */
   8,   /* field[8] = software_version */
   9,   /* field[9] = stage */
+  21,   /* field[21] = suspected */
   11,   /* field[11] = tick_age_milliseconds */
   5,   /* field[5] = tp_rank */
+  20,   /* field[20] = waited_milliseconds */
+  22,   /* field[22] = waiting_workers */
   15,   /* field[15] = waits_for */
   3,   /* field[3] = worker */
 };
 static const ProtobufCIntRange phalanx__v1__peer_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 20 }
+  { 0, 23 }
 };
 const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
 {
@@ -3366,7 +3444,7 @@ const ProtobufCMessageDescriptor phalanx__v1__peer_status__descriptor =
   "Phalanx__V1__PeerStatus",
   "phalanx.v1",
   sizeof(Phalanx__V1__PeerStatus),
-  20,
+  23,
   phalanx__v1__peer_status__field_descriptors,
   phalanx__v1__peer_status__field_indices_by_name,
   1,  phalanx__v1__peer_status__number_ranges,

@@ -48,5 +48,11 @@ enum DeploymentRules {
                 description: "--max-num-batched-tokens \(batched) is less than --max-num-seqs "
                     + "\(sequences): every running sequence needs a token a tick")
         }
+        do throws(OptionError) {
+            _ = try additional.graph.batchSizes(
+                sequencesMax: sequences, rowsMax: batched, tensorParallelSize: tensorParallelSize)
+        } catch {
+            throw OptionError(description: "--additional-config: \(error.description)")
+        }
     }
 }

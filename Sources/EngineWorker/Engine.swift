@@ -60,6 +60,7 @@ final class Engine {
         said.reserveCapacity(sequencesMax + 1)
         lockstep = LockstepStateMachine(
             syncInterval: UInt64(configuration.syncInterval), prefill: configuration.prefill,
+            batchSizes: configuration.batchSizes,
             tensorParallelSize: configuration.layout.tensorParallelSize)
     }
 
@@ -237,7 +238,11 @@ final class Engine {
             times.exchangeBegins(at: MonotonicClock.now())
             guard let decision = try exchange(group, view, tick, deadline) else { return }
             model.clock.lap(.exchange)
-            counters.onTick(rows: plan.rowCount, decision, waited: group.waited)
+            // A DP rank's padding is counted once, by its leader, as its rows are.
+            counters.onTick(
+                rows: plan.rowCount,
+                padding: layout.isLeader ? decision.padding(behind: plan.rowCount) : 0,
+                decision, waited: group.waited)
             guard decision.runsModel else {
                 times.modelRests()
                 return emitLoadIfDue(decision)
@@ -249,10 +254,13 @@ final class Engine {
             }
             if decision.exchange == .allGather {
                 let (entries, size) = (group.entries, layout.tensorParallelSize)
-                model.gatherRows { Int(entries[$0 * size]?.tokens ?? 0) }
+                model.gatherRows(paddedTo: decision.batchSize) {
+                    Int(entries[$0 * size]?.tokens ?? 0)
+                }
             }
             times.forwardBegins(at: MonotonicClock.now())
-            let logits = try model.forward(plan, view: view, tick: tick, deadline: deadline)
+            let logits = try model.forward(
+                plan, paddedTo: decision.batchSize, view: view, tick: tick, deadline: deadline)
             times.forwardEnds(at: MonotonicClock.now())
             progress.advance()
             if model.failure != nil {
@@ -351,7 +359,10 @@ final class Engine {
     private func breakView(_ view: UInt32, _ tick: UInt64, _ error: CollectiveError) {
         abandonPlan()
         let workers = group?.places(of: error.peers) ?? []
-        emit(.viewBroken(view: view, tick: tick, workers: workers, reason: error.description))
+        emit(
+            .viewBroken(
+                view: view, tick: tick, workers: workers, reason: error.description,
+                isTimeout: error.isTimeout))
         leaveView()
     }
 
@@ -374,17 +385,5 @@ final class Engine {
         load.submissions = submissions
         counters.write(to: &load)
         return load
-    }
-}
-
-extension SequenceOutput {
-    init(_ update: SequenceUpdate, scheduled: Instant?) {
-        self.init(
-            sequence: update.sequence,
-            scheduled: scheduled,
-            cachedPromptTokens: update.cachedPromptTokens,
-            token: update.token,
-            promptLogprobs: update.promptLogprobs ?? [],
-            finish: update.finish)
     }
 }

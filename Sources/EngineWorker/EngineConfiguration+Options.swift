@@ -45,7 +45,12 @@ extension EngineConfiguration {
             kernelLevel: options.requiredText("kernel-level"),
             threadCount: options.requiredInteger("worker-threads"),
             weightsCacheFolder: options.text("packed-weights-cache"),
-            prefill: Self.prefill(options, additional))
+            prefill: Self.prefill(options, additional),
+            batchSizes: BatchSizes(
+                try additional.graph.batchSizes(
+                    sequencesMax: running,
+                    rowsMax: options.requiredInteger("max-num-batched-tokens"),
+                    tensorParallelSize: tensorParallelSize)))
     }
 
     /// A prompt that is computed whole cannot be bounded.

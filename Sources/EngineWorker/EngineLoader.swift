@@ -207,7 +207,8 @@ enum EngineLoader {
                     rank: layout.worker, worldSize: layout.worldSize),
                 limits: BackendLimits(
                     rowsMax: configuration.maxBatchedTokens, blockCount: blockCount,
-                    blockSize: configuration.blockSize)
+                    blockSize: configuration.blockSize,
+                    paddingRowsMax: configuration.batchSizes.largest)
             ) { progress in
                 let now = MonotonicClock.now()
                 let isLast = progress.bytesDone == progress.bytesTotal

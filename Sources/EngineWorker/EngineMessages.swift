@@ -36,7 +36,8 @@ enum EngineEvent: Sendable {
     case prepared(GroupPosition, failure: String)
     case joined(view: UInt32)
     /// The view cannot go on: these workers did not answer, or something else is wrong.
-    case viewBroken(view: UInt32, tick: UInt64, workers: [UInt32], reason: String)
+    case viewBroken(
+        view: UInt32, tick: UInt64, workers: [UInt32], reason: String, isTimeout: Bool = false)
     case requestWake(view: UInt32, fromTick: UInt64)
     case acknowledgeWake(view: UInt32, fromTick: UInt64)
     case rejected(SequenceID, RejectionReason, String)
@@ -55,6 +56,18 @@ struct SequenceOutput: Sendable {
     let token: SampledToken?
     let promptLogprobs: [TokenLogprobs]
     let finish: SequenceUpdate.Finish?
+}
+
+extension SequenceOutput {
+    init(_ update: SequenceUpdate, scheduled: Instant?) {
+        self.init(
+            sequence: update.sequence,
+            scheduled: scheduled,
+            cachedPromptTokens: update.cachedPromptTokens,
+            token: update.token,
+            promptLogprobs: update.promptLogprobs ?? [],
+            finish: update.finish)
+    }
 }
 
 /// What the engine is told before it loads the model.
@@ -88,6 +101,7 @@ struct EngineConfiguration: Sendable {
     let threadCount: Int
     let weightsCacheFolder: String?
     var prefill = PrefillNegotiation.off
+    var batchSizes = BatchSizes.none
 }
 
 /// What the link thread needs to know of a loaded model.
@@ -104,6 +118,8 @@ struct EngineFacts: Sendable {
 final class EngineProgress: Sendable {
     private let turns = Atomic<UInt64>(0)
     private let tickStarted = Atomic<Int64>(0)
+    /// Whom it waits for.
+    let waits = WaitBoard()
 
     /// Counts up whenever the engine gets further.
     var count: UInt64 { turns.load(ordering: .relaxed) }

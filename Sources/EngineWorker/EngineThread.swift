@@ -86,7 +86,8 @@ final class EngineThread {
                 kind: configuration.collectives,
                 worldSizeMax: CollectiveLimits.worldSizeMax,
                 incarnation: MonotonicClock.randomUInt64(),
-                options: options)
+                options: options,
+                waits: progress.waits)
             self.endpoint = endpoint
             emit(.standby(collectivesAddress: endpoint.address, engine.nextPosition))
         } catch {
@@ -111,7 +112,10 @@ final class EngineThread {
                 view.members[$0].worker
             }
             let reason = "\(error.description)\(whereabouts(of: workers, in: view, configuration))"
-            emit(.viewBroken(view: view.number, tick: 0, workers: workers, reason: reason))
+            emit(
+                .viewBroken(
+                    view: view.number, tick: 0, workers: workers, reason: reason,
+                    isTimeout: error.isTimeout))
         }
     }
 

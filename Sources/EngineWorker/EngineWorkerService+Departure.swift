@@ -47,7 +47,11 @@ extension EngineWorkerService {
     func onOthersView(_ view: View) {
         guard stage != .loading, stage != .joining else { return }
         notifier.status("not in view \(view.number), which has \(view.members.count) workers")
+        // The end of its own view was said while it could not hear.
+        let isBehind = joinedView != nil || stage == .connecting
         stage = .standby
-        command(.handBack(reason: "the worker is not in view \(view.number)"))
+        let reason = "the worker is not in view \(view.number)"
+        command(.handBack(reason: reason))
+        if isBehind { leaveView(reason) }
     }
 }

@@ -55,7 +55,9 @@ public final class EngineWorkerService {
     private(set) var brokenView: ControlBody?
     /// Told to the coordinator since the last view ended, and told again if that was lost.
     private var ready: Ready?
-    private var joinedView: UInt32?
+    private(set) var joinedView: UInt32?
+    /// Whom the coordinator has heard that this worker waits for.
+    var toldWait: [UInt32] = []
     var departure = Departure()
     private(set) var isLeader = true
     /// The service manager has heard that the start is over.
@@ -137,7 +139,7 @@ public final class EngineWorkerService {
             return Heartbeat(
                 stage: isDraining ? .draining : stage, percent: percent, load: load,
                 tickAge: progress.tickAge(at: MonotonicClock.now()),
-                failedHandshakes: failedHandshakes)
+                failedHandshakes: failedHandshakes, wait: reportedWait)
         }
         self.control = control
     }
@@ -243,12 +245,14 @@ public final class EngineWorkerService {
             control?.send(.viewJoined(view: view.number))
         case .retired:
             if let ready { control?.send(.ready(ready)) }
+        case .active where rank == nil:
+            if let ready { control?.send(.ready(ready)) }
         case .forming, .active:
             break
         }
     }
 
-    private func leaveView(_ reason: String) {
+    func leaveView(_ reason: String) {
         brokenView = nil
         ready = nil
         joinedView = nil
@@ -302,10 +306,10 @@ public final class EngineWorkerService {
         case .joined(let view):
             joinedView = view
             control?.send(.viewJoined(view: view))
-        case .viewBroken(let view, let tick, let workers, let reason):
+        case .viewBroken(let view, let tick, let workers, let reason, let isTimeout):
             logger.error("view broken", ["view": view, "tick": tick, "reason": reason])
             let report = ControlBody.peerSilent(
-                view: view, tick: tick, workers: workers, reason: reason)
+                view: view, tick: tick, workers: workers, reason: reason, isTimeout: isTimeout)
             if self.view?.number == view { brokenView = report }
             control?.send(report)
         case .requestWake(let view, let fromTick):
@@ -368,6 +372,7 @@ public final class EngineWorkerService {
     private func sweep() {
         for orphan in sessions.expire(at: MonotonicClock.now()) { command(.cancel(orphan)) }
         if let brokenView { control?.send(brokenView) }
+        tellWait()
         if isDraining || !isAnnounced { notifier.extendTimeout() }
         checkDrained()
         loop.schedule(after: Self.sweepEvery) { [weak self] in self?.sweep() }

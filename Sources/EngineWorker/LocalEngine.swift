@@ -121,7 +121,7 @@ package struct EngineOutlet: Sendable {
             switch event {
             case .output(let output): tokens += output.token == nil ? 0 : 1
             case .rejected(_, _, let text), .failed(let text): failures.append(text)
-            case .viewBroken(_, _, _, let reason): failures.append(reason)
+            case .viewBroken(_, _, _, let reason, _): failures.append(reason)
             default: break
             }
         }

@@ -8,20 +8,23 @@ struct TickCounters {
     private(set) var tokensMax: UInt64 = 0
     /// Of all ranks.
     private(set) var tokensGroup: UInt64 = 0
+    private(set) var padded: UInt64 = 0
     private(set) var exchangeWait = Interval.zero
 
-    mutating func onTick(rows: Int, _ decision: TickDecision, waited: Interval) {
+    /// - Parameter padding: rows with which this rank fills its own up.
+    mutating func onTick(rows: Int, padding: Int, _ decision: TickDecision, waited: Interval) {
         tokens += UInt64(rows)
         tokensMax += UInt64(decision.tokensMax)
         tokensGroup += UInt64(decision.totalTokens)
+        padded += UInt64(padding)
         exchangeWait = Interval(nanoseconds: exchangeWait.nanoseconds &+ waited.nanoseconds)
     }
 
-    /// Padding stays zero: this engine computes the rows of its plan and no more.
     func write(to load: inout RankLoad) {
         load.tickTokens = tokens
         load.tickTokensMax = tokensMax
         load.tickTokensGroup = tokensGroup
+        load.paddedTokens = padded
         load.exchangeWait = exchangeWait
     }
 }

@@ -28,6 +28,14 @@ import Testing
         {
             $0.peers[1].tickAge = .seconds(12)
         },
+        // Who waits is not named beside the one that it waits for.
+        Sickness(
+            problem: "worker 1 (node node-1, device 1) keeps 1 worker waiting, for 11 s: it hangs"
+        ) {
+            for peer in 0..<2 { $0.peers[peer].tickAge = .seconds(12) }
+            $0.peers[0].waited = .seconds(11)
+            ($0.peers[1].isSuspected, $0.peers[1].waitingWorkers) = (true, 1)
+        },
         Sickness(problem: "worker 0 (node node-0, device 0) has been silent for 2.5 s") {
             $0.peers[0].silence = .milliseconds(2500)
         },
@@ -52,6 +60,28 @@ import Testing
         #expect(!DeploymentHealth(report).serves)
         report.peers[0].tickAge = .milliseconds(2900)
         #expect(DeploymentHealth(report).serves)
+    }
+
+    /// Two workers that wait for each other: nobody is to blame, so both are named.
+    @Test func whereNobodyIsSuspectedAllWhoHangAreNamed() {
+        var report = ReportFixture.active()
+        for peer in 0..<2 {
+            report.peers[peer].tickAge = .seconds(12)
+            report.peers[peer].waited = .seconds(11)
+        }
+        #expect(DeploymentHealth(report).problems.count == 2)
+    }
+
+    @Test func aShortWaitAndAWorkerThatIsDoneWithoutAreNotes() {
+        var report = ReportFixture.active()
+        report.peers[0].waited = .seconds(3)
+        (report.peers[1].isSuspected, report.peers[1].waitingWorkers) = (true, 1)
+        #expect(DeploymentHealth(report).serves)
+        #expect(DeploymentHealth(report).notes.first?.contains("keeps 1 worker waiting") == true)
+        report.peers[0].waited = .zero
+        report.peers[1].waitingWorkers = 0
+        #expect(DeploymentHealth(report).serves)
+        #expect(DeploymentHealth(report).notes.first?.contains("do without it") == true)
     }
 
     @Test func aShortLeaseMakesNoNoise() {

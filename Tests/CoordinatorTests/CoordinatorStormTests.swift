@@ -15,10 +15,28 @@ import Testing
         var saidReady: Set<UInt64> = []
         var saidJoined: [UInt32: Set<UInt64>] = [:]
 
-        mutating func check(_ view: View, worldSize: UInt32) -> String? {
+        private var lastRetired: UInt32 = 0
+
+        /// The end of a view counts from when it ends: where no worker is left, nobody is told
+        /// before the next one has come, and that may be ready by then.
+        mutating func note(_ view: View) {
+            guard view.state == .retired, view.number > lastRetired else { return }
+            lastRetired = view.number
+            saidReady = []
+        }
+
+        mutating func check(
+            _ actions: [CoordinatorCore.Action], worldSize: UInt32
+        ) -> String? {
+            for action in actions {
+                guard case .send(_, .view(let view)) = action else { continue }
+                if let problem = check(view, worldSize: worldSize) { return problem }
+            }
+            return nil
+        }
+
+        private mutating func check(_ view: View, worldSize: UInt32) -> String? {
             if view.number < lastNumber { return "view \(view.number) after \(lastNumber)" }
-            // One that is told again, to a peer that has not heard it, ends nothing.
-            if view.number > lastNumber && view.state == .retired { saidReady = [] }
             lastNumber = view.number
             isRetired = view.state == .retired
             if view.state == .retired {
@@ -57,7 +75,9 @@ import Testing
         case 85..<90: return Deployment.heartbeat()
         case 90..<93: return .wakeRequest(view: near, fromTick: tick)
         case 93..<97: return .wakeAck(view: near, fromTick: tick)
-        case 97: return .peerSilent(view: near, tick: tick, workers: [0], reason: "storm")
+        case 97:
+            return .peerSilent(
+                view: near, tick: tick, workers: [0], reason: "storm", isTimeout: tick % 2 == 0)
         case 98: return .leave(reason: "storm")
         default: return .heartbeatAck(sequence: tick)
         }
@@ -77,15 +97,16 @@ import Testing
                 if case .viewJoined(let view) = body {
                     observer.saidJoined[view, default: []].insert(number)
                 }
-                var actions = deployment.say(number, body)
-                actions += deployment.wait(
+                let said = deployment.say(number, body)
+                observer.note(deployment.core.view)
+                var problem = observer.check(said, worldSize: worldSize)
+                let timed = deployment.wait(
                     .milliseconds(Int.random(in: 0...300, using: &random)))
-                for action in actions {
-                    guard case .send(_, .view(let view)) = action else { continue }
-                    if let problem = observer.check(view, worldSize: worldSize) {
-                        Issue.record("seed \(random.seed) step \(step) after \(body): \(problem)")
-                        return
-                    }
+                observer.note(deployment.core.view)
+                problem = problem ?? observer.check(timed, worldSize: worldSize)
+                if let problem {
+                    Issue.record("seed \(random.seed) step \(step) after \(body): \(problem)")
+                    return
                 }
                 if let active = deployment.core.activeView, active != observer.activations.last {
                     Issue.record("seed \(random.seed) step \(step): \(active) was not published")

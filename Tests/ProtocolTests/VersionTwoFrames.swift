@@ -5,7 +5,7 @@ import Protocol
 extension ControlFrames {
     static let ofVersionTwo: [GoldenFrame<ControlMessage>] = [
         configOfVersionTwo, readyOfVersionTwo, viewOfVersionTwo, statusReportOfVersionTwo,
-        heartbeatOfVersionTwo,
+        heartbeatOfVersionTwo, peerSilentOfVersionTwo,
     ]
 
     /// Messages that version 1 has not at all, and that are never sent in it.
@@ -46,11 +46,20 @@ extension ControlFrames {
             .heartbeat(
                 Heartbeat(
                     stage: .loading, percent: 42, load: load, tickAge: .milliseconds(250),
-                    failedHandshakes: 300))),
+                    failedHandshakes: 300,
+                    wait: Heartbeat.Wait(workers: [1, 300], time: .milliseconds(1500))))),
         version: 2,
-        hex: "0802118877665544332211180920810482014a0802102a1a3e08011002180320a01f2d00"
+        hex: "080211887766554433221118092081048201520802102a1a3e08011002180320a01f2d00"
             + "00003f3006380740084809508080808020588080808040604d"
-            + "6a05050000ac02700e789601800110880180800190011298011320fa0128ac02")
+            + "6a05050000ac02700e789601800110880180800190011298011320fa0128ac023203"
+            + "01ac0238dc0b")
+
+    static let peerSilentOfVersionTwo = GoldenFrame(
+        name: "peer_silent of version 2",
+        message: envelopeOfVersionTwo(
+            .peerSilent(view: 9, tick: 80, workers: [1, 300], reason: "late", isTimeout: true)),
+        version: 2,
+        hex: "08021188776655443322111809208104aa0111080910501a0301ac0222046c6174652801")
 
     static let prepare = GoldenFrame(
         name: "prepare",
@@ -93,6 +102,9 @@ extension ControlFrames {
                     var peer = PeerStatus(role: .gateway)
                     peer.protocolVersion = 2
                     peer.failedHandshakes = 9
+                    peer.waited = .milliseconds(1500)
+                    peer.isSuspected = true
+                    peer.waitingWorkers = 7
                     var report = StatusReport()
                     report.worldSize = 1
                     report.protocolVersion = 2
@@ -102,8 +114,8 @@ extension ControlFrames {
                     return report
                 }())),
         version: 2,
-        hex: "08021188776655443322111809208104fa011d2001280148037a0b08028a0100980102"
-            + "a001098001028801029001ac02")
+        hex: "08021188776655443322111809208104fa01272001280148037a1508028a0100980102"
+            + "a00109a801dc0bb00101b801078001028801029001ac02")
 
     // MARK: Messages that came with version 2
 

@@ -266,10 +266,16 @@ struct  Phalanx__V1__Heartbeat
    * since 2
    */
   uint64_t failed_handshakes;
+  /*
+   * Since 2: whose message an operation of the view has waited for, and for how long.
+   */
+  size_t n_awaited_workers;
+  uint32_t *awaited_workers;
+  uint64_t waited_milliseconds;
 };
 #define PHALANX__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__heartbeat__descriptor) \
-    , 0, 0, NULL, 0, 0 }
+    , 0, 0, NULL, 0, 0, 0,NULL, 0 }
 
 
 struct  Phalanx__V1__HeartbeatAck
@@ -323,10 +329,14 @@ struct  Phalanx__V1__PeerSilent
   size_t n_workers;
   uint32_t *workers;
   char *reason;
+  /*
+   * Since 2: they were late. Else they are gone, or in another tick.
+   */
+  protobuf_c_boolean timeout;
 };
 #define PHALANX__V1__PEER_SILENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__peer_silent__descriptor) \
-    , 0, 0, 0,NULL, (char *)protobuf_c_empty_string }
+    , 0, 0, 0,NULL, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Phalanx__V1__LoadUpdate
@@ -441,10 +451,22 @@ struct  Phalanx__V1__PeerStatus
    * since 2
    */
   uint64_t failed_handshakes;
+  /*
+   * Since 2: how long it has waited for others in an operation of the view.
+   */
+  uint64_t waited_milliseconds;
+  /*
+   * Since 2: others wait for it, and it for nobody; or they did, and do without it.
+   */
+  protobuf_c_boolean suspected;
+  /*
+   * Since 2: how many wait for it.
+   */
+  uint32_t waiting_workers;
 };
 #define PHALANX__V1__PEER_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&phalanx__v1__peer_status__descriptor) \
-    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string, 0, 0 }
+    , 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0 }
 
 
 struct  Phalanx__V1__StatusReport

@@ -4,7 +4,8 @@ internal import Protocol
 /// the reason for an exit code of 1, and what somebody should know. Pure.
 ///
 /// A process that hangs still sends heartbeats, because another thread does; so the age of the
-/// running tick is judged too, and the silence of peers well before their lease ends.
+/// running tick is judged too, who keeps others waiting, and the silence of peers well before their
+/// lease ends.
 struct DeploymentHealth: Hashable {
     /// A tick that takes longer is suspicious, unless `--exchange-timeout` is shorter still.
     static let tickAgeMax = Interval.seconds(10)
@@ -29,6 +30,7 @@ struct DeploymentHealth: Hashable {
             problems.append("no gateway is here: start phalanx-gateway")
         }
         let tickAgeMax = Self.tickAgeMax(report)
+        let causeIsKnown = report.peers.contains { $0.isSuspected && $0.waitingWorkers > 0 }
         for peer in report.peers {
             let name = Self.name(peer)
             // Five heartbeats a lease: two are missing.
@@ -38,7 +40,14 @@ struct DeploymentHealth: Hashable {
                     "\(name) has been silent for \(Readable.time(peer.silence)); it counts as lost "
                         + "after \(Readable.time(report.lease))")
             }
-            if peer.tickAge > tickAgeMax {
+            if peer.isSuspected {
+                let text = Self.suspicion(peer, report)
+                if Self.longestWait(report) > tickAgeMax {
+                    problems.append(text)
+                } else {
+                    notes.append(text)
+                }
+            } else if peer.tickAge > tickAgeMax, !causeIsKnown || peer.waited == .zero {
                 problems.append(
                     "\(name) has been in the tick after \(peer.load.tick) for "
                         + "\(Readable.time(peer.tickAge)): it hangs, or waits for one that does")
@@ -62,6 +71,20 @@ struct DeploymentHealth: Hashable {
         }
         self.problems = problems.map(TextTable.printable)
         self.notes = notes.map(TextTable.printable)
+    }
+
+    private static func longestWait(_ report: StatusReport) -> Interval {
+        report.peers.reduce(.zero) { max($0, $1.waited) }
+    }
+
+    /// Of the one that all wait for, or have waited for.
+    private static func suspicion(_ peer: PeerStatus, _ report: StatusReport) -> String {
+        guard peer.waitingWorkers > 0 else {
+            return "\(name(peer)) hung, and the others do without it until it is ready again"
+        }
+        let waiting = Readable.plural(Int(peer.waitingWorkers), "worker")
+        return "\(name(peer)) keeps \(waiting) waiting, "
+            + "for \(Readable.time(longestWait(report))): it hangs, or its host is slow"
     }
 
     /// What is left to be upgraded, by what is spoken.

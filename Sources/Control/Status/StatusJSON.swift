@@ -70,6 +70,9 @@ enum StatusJSON {
                 .init(key: "endpoint", value: .string(peer.endpoint)),
                 .init(key: "model_digest", value: .string(peer.modelDigest)),
                 .init(key: "tick_age_seconds", value: .number(peer.tickAge.seconds)),
+                .init(key: "waited_seconds", value: .number(peer.waited.seconds)),
+                .init(key: "suspected", value: .bool(peer.isSuspected)),
+                .init(key: "waiting_workers", value: .integer(Int64(peer.waitingWorkers))),
             ] + common(peer) + [.init(key: "load", value: load(peer.load, ranks: ranks))])
     }
 

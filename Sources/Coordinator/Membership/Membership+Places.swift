@@ -58,4 +58,12 @@ extension Membership {
         }
         return .free(UInt32(index))
     }
+
+    /// A worker that hangs is not waited for; it is in a view again once it has said READY.
+    mutating func doWithout(_ worker: UInt32) {
+        guard let peer = self.worker(worker) else { return }
+        awaited.remove(worker)
+        awaitedMissing.remove(worker)
+        update(peer.identity) { $0.isHung = true }
+    }
 }

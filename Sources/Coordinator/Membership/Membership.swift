@@ -42,9 +42,9 @@ struct Membership {
     private var joined: WorkerSet
     private var ranks: RankTable
     /// Those without whom no view is formed.
-    private var awaited: WorkerSet
+    var awaited: WorkerSet
     /// Of these, who could not be in it yet.
-    private var awaitedMissing: WorkerSet
+    var awaitedMissing: WorkerSet
     /// Until all configured workers have served together.
     private(set) var isFirst = true
     private var lastExpiry: Instant?

@@ -35,10 +35,14 @@ struct Peer: Equatable {
     var lastHeard: Instant
     /// The last heartbeat's, for messages that name who is missing and why.
     var reported: Heartbeat?
+    /// Since when it waits for others, by its last heartbeat.
+    var waitingSince: Instant?
     /// What a worker has, or is about to have, experts for.
     var position: GroupPosition?
     /// It takes no new sequences, and should be in no further view.
     var isDraining = false
+    /// Others have waited for it in vain, and it has not been ready since.
+    var isHung = false
     /// Why it goes, once it has nothing left to do but for others.
     var departure: String?
     /// The operator who asked that it drain.
@@ -64,6 +68,7 @@ struct Peer: Equatable {
 
     /// Why a worker that is not ready is waited for.
     var missingDescription: String {
+        if isHung { return "\(description) hangs: others have waited for it in vain" }
         guard let reported, reported.stage == .loading else { return "\(description) is not ready" }
         return "\(description) is loading the model, \(reported.percent) %"
     }

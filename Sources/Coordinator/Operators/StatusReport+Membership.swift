@@ -48,7 +48,9 @@ extension Peer {
             status.tickAge = reported.tickAge
             status.load = reported.load
             status.failedHandshakes = reported.failedHandshakes
+            if let waitingSince { status.waited = now - waitingSince }
         }
+        status.isSuspected = isHung
         status.waitsFor = StatusReport.cut(waitsFor(view))
         return status
     }
@@ -57,6 +59,10 @@ extension Peer {
     private func waitsFor(_ view: View) -> String {
         if role == .gateway { return view.state == .active ? "" : "a view" }
         guard let reported else { return "its first heartbeat" }
+        if isHung { return "an answer of its own: it hangs" }
+        if let wait = reported.wait, view.state != .retired {
+            return CoordinatorCore.names(wait.workers)
+        }
         switch reported.stage {
         case .joining: return "its configuration"
         case .loading: return "the model, \(reported.percent) %"

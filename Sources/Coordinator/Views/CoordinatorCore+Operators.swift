@@ -36,8 +36,21 @@ extension CoordinatorCore {
         report.viewProtocolVersion = view.protocolVersion
         report.viewAge = now - viewChanged
         report.viewReason = StatusReport.cut(lastEnd, toBytes: StatusReport.valueBytesMax)
+        noteWaits(in: &report, at: now)
         report.readyDeadline = deadline.map { max($0 - now, .zero) }
         return report
+    }
+
+    private func noteWaits(in report: inout StatusReport, at now: Instant) {
+        guard !waits.waiters.isEmpty else { return }
+        let graph = waitsForGraph(at: now)
+        guard case .suspects(let workers) = graph.verdict else { return }
+        for index in report.peers.indices
+        where report.peers[index].role == .worker && workers.contains(report.peers[index].worker) {
+            report.peers[index].isSuspected = true
+            report.peers[index].waitingWorkers = UInt32(
+                graph.waitingCount(for: report.peers[index].worker))
+        }
     }
 
     /// Asks the workers of a DP rank to leave. An operator that asks twice, because it has heard no

@@ -215,6 +215,7 @@ extension CoordinatorCore {
 
     mutating func onLost(_ peer: Peer, _ text: String, at now: Instant) -> [Action] {
         guard peer.role == .worker else { return [.log(text)] }
+        waits.waiters.remove(peer.worker)
         if view.state == .retired {
             return [.warn(text)] + republishWaiting() + review(at: now)
         }
@@ -224,9 +225,14 @@ extension CoordinatorCore {
 
     /// Ends the current view: everybody who is left says READY again.
     ///
-    /// - Parameter isPlanned: the next one is ready to be formed.
-    mutating func retire(_ reason: String, isPlanned: Bool = false, at now: Instant) -> [Action] {
+    /// - Parameters:
+    ///   - isPlanned: the next one is ready to be formed.
+    ///   - hung: workers that the next one does not wait for.
+    mutating func retire(
+        _ reason: String, isPlanned: Bool = false, without hung: [UInt32] = [], at now: Instant
+    ) -> [Action] {
         membership.forgetReadiness(of: view.number + 1)
+        for worker in hung { membership.doWithout(worker) }
         if isPlanned { backoff.onPlannedEnd() } else { backoff.onEnded(at: now) }
         wake = nil
         plan = nil

@@ -62,6 +62,9 @@ struct CoordinatorCore {
     var allowance = OperatorAllowance()
     var probes = ProbeRound()
     var backoff = FormationBackoff()
+    var waits: WaitWatch
+    /// Of the view that ended last.
+    var lastMembers: [Member] = []
     /// A worker has come that was in a view before this coordinator was there.
     private var followsAnother = false
 
@@ -82,6 +85,7 @@ struct CoordinatorCore {
             configurationDigest: Self.digest(of: settings.configuration),
             reason: "no worker has said HELLO")
         deadline = now + settings.readyTimeout
+        waits = WaitWatch(waiters: WorkerSet(worldSize: membership.placesMax))
     }
 
     /// FNV-1a over keys and values.
@@ -136,12 +140,9 @@ struct CoordinatorCore {
         case .wakeAck(let number, let fromTick):
             wake?.onAcknowledgement(view: number, fromTick: fromTick, worker: peer.worker)
             return []
-        case .peerSilent(let number, let tick, let workers, let reason):
-            guard number == view.number, view.state != .retired else { return [] }
-            let names = workers.map { "worker \($0)" }.joined(separator: ", ")
-            let about = names.isEmpty ? "" : " with \(names)"
-            return retire(
-                "worker \(peer.worker) cannot go on\(about) in tick \(tick): \(reason)", at: now)
+        case .peerSilent(let number, let tick, let workers, let reason, let isTimeout):
+            return onPeerSilent(
+                number, tick, workers, reason, isTimeout: isTimeout, peer, at: now)
         case .leave(let reason):
             return onLeave(peer, reason, at: now)
         case .askToLeave(let reason):
@@ -170,6 +171,7 @@ struct CoordinatorCore {
             actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
         }
         if followsAnother && now - started > settings.lease { membership.takeThoseWhoAreHere() }
+        actions += judgeWaits(at: now)
         actions += review(at: now) + repeatPreparations(at: now) + onProbeTimer(at: now)
         if let deadline, now >= deadline { actions += onDeadline() }
         return actions + statusIfChanged()
@@ -232,6 +234,7 @@ struct CoordinatorCore {
             $0.stage = .ready(ready)
             let first = GroupPosition(rank: $0.worker, worldSize: settings.worldSize)
             $0.position = ready.position ?? first
+            $0.isHung = false
         }
         // Even while others are loading: of two models the later READY is refused.
         if let refused = refuseOtherModel(of: peer) { return refused }
@@ -256,8 +259,10 @@ struct CoordinatorCore {
     private mutating func onHeartbeat(
         _ heartbeat: Heartbeat, _ peer: Peer, sequence: UInt64, knows known: UInt32, at now: Instant
     ) -> [Action] {
+        noteWait(heartbeat, of: peer)
         membership.update(peer.identity) {
             $0.reported = heartbeat
+            $0.waitingSince = heartbeat.wait.map { $0.began(at: now) }
             $0.isDraining = $0.isDraining || heartbeat.stage == .draining
         }
         // A rank's load is its leader's: the other workers do not schedule.
@@ -281,7 +286,8 @@ struct CoordinatorCore {
         }
         let isBehind =
             switch (view.state, stage) {
-            case (.active, .connecting), (.active, .standby): isMember(peer)
+            case (.active, .connecting): isMember(peer)
+            case (.active, .standby): isMember(peer) || peer.ready == nil
             case (.forming, .standby): isMember(peer)
             case (.forming, .connecting): peer.stage == peer.ready.map { .ready($0) }
             case (.retired, .standby): peer.ready == nil && view.number > 0

@@ -43,8 +43,11 @@ public protocol Backend: AnyObject {
     // MARK: One step
 
     /// Takes the step's integers (positions, slots, block tables); they hold until the next call.
-    func beginStep(_ plan: StepPlan)
-    /// `output[r] = table[plan.tokenIDs[r]]`
+    ///
+    /// - Parameter rows: of the step: those of the plan, and behind them rows of padding, which
+    ///   are computed like others, but have a cache of their own that no sequence reads.
+    func beginStep(_ plan: StepPlan, rows: Int)
+    /// `output[r] = table[plan.tokenIDs[r]]`; rows of padding are those of token 0.
     func embed(_ table: EmbeddingHandle, into output: DeviceMatrix)
     /// `output = input / rms(input) * weight + bias`, row by row.
     func rmsNorm(_ input: DeviceMatrix, _ norm: NormWeights, rows: Int, into output: DeviceMatrix)
@@ -129,15 +132,25 @@ public struct BackendLimits: Hashable, Sendable {
     /// Blocks of the latent cache, and token positions in each.
     public let blockCount: Int
     public let blockSize: Int
+    /// Rows of padding in one step.
+    public let paddingRowsMax: Int
 
-    public init(rowsMax: Int, blockCount: Int, blockSize: Int) {
+    public init(rowsMax: Int, blockCount: Int, blockSize: Int, paddingRowsMax: Int = 0) {
         precondition(rowsMax > 0, "\(rowsMax) rows a step")
+        precondition((0...rowsMax).contains(paddingRowsMax), "\(paddingRowsMax) rows of padding")
         precondition(blockCount > 0, "\(blockCount) blocks")
         precondition(blockSize > 0, "\(blockSize) positions a block")
         self.rowsMax = rowsMax
         self.blockCount = blockCount
         self.blockSize = blockSize
+        self.paddingRowsMax = paddingRowsMax
     }
+
+    /// Blocks behind those of sequences, which hold what rows of padding write: a position for
+    /// each, because rows of one step are written side by side.
+    var paddingBlockCount: Int { (paddingRowsMax + blockSize - 1) / blockSize }
+    /// All blocks of the cache.
+    var cacheBlockCount: Int { blockCount + paddingBlockCount }
 }
 
 public enum BackendError: Error, Hashable, Sendable, CustomStringConvertible {

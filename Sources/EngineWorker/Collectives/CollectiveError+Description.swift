@@ -15,6 +15,14 @@ extension CollectiveError: CustomStringConvertible {
         }
     }
 
+    /// Whether these workers were only late, which is no proof that they are gone.
+    var isTimeout: Bool {
+        switch self {
+        case .timeout: true
+        case .peerLost, .mismatch, .setup: false
+        }
+    }
+
     /// The workers that it names, for the coordinator.
     var peers: [Int] {
         switch self {

@@ -17,6 +17,7 @@ public final class CollectivesEndpoint: @unchecked Sendable {
     public let address: [UInt8]
 
     private var inbox: SharedMemoryInbox?
+    private let waits: WaitBoard?
     private var worker: UCXWorker?
     private var group: (any ExchangingCollectives)?
     private var isSpent = false
@@ -24,15 +25,17 @@ public final class CollectivesEndpoint: @unchecked Sendable {
     /// - Parameters:
     ///   - worldSizeMax: the largest group that this endpoint may join.
     ///   - incarnation: the worker's, so that an address names one life of it.
+    ///   - waits: where operations say whom they wait for.
     public init(
         kind: CollectivesKind, worldSizeMax: Int, incarnation: UInt64,
-        options: CollectivesOptions = CollectivesOptions()
+        options: CollectivesOptions = CollectivesOptions(), waits: WaitBoard? = nil
     ) throws(CollectiveError) {
         precondition(
             (1...CollectiveLimits.worldSizeMax).contains(worldSizeMax),
             "a group of up to \(worldSizeMax) workers")
         self.kind = kind
         self.options = options
+        self.waits = waits
         let host = try HostIdentity.current()
         var memory: SharedMemoryAddress?
         if kind != .ucx {
@@ -105,12 +108,13 @@ public final class CollectivesEndpoint: @unchecked Sendable {
             worker = nil
             return try SharedMemoryCollectives(
                 rank: rank, addresses: addresses.compactMap(\.sharedMemory), inbox: inbox,
-                options: options, tag: tag)
+                options: options, tag: tag, waits: waits)
         case .ucx, .automatic:
             guard let worker else { throw .setup(reason: "the endpoint was closed") }
             inbox = nil
             return try UCXCollectives(
-                rank: rank, addresses: addresses, worker: worker, options: options, tag: tag)
+                rank: rank, addresses: addresses, worker: worker, options: options, tag: tag,
+                waits: waits)
         }
     }
 

@@ -27,6 +27,7 @@ final class SharedMemoryCollectives: ExchangingCollectives {
     private var lastLivenessCheck = Instant(nanoseconds: 0)
 
     private var waits = WaitForecast()
+    private var notice: WaitNotice
 
     /// Looks at the rings between two looks at the clock.
     private static let looksPerSpin = 64
@@ -58,10 +59,11 @@ final class SharedMemoryCollectives: ExchangingCollectives {
 
     init(
         rank: Int, addresses: [SharedMemoryAddress], inbox: SharedMemoryInbox,
-        options: CollectivesOptions, tag: OperationTag
+        options: CollectivesOptions, tag: OperationTag, waits board: WaitBoard?
     ) throws(CollectiveError) {
         self.rank = rank
         worldSize = addresses.count
+        notice = WaitNotice(board)
         messageBytesMax = options.messageBytesMax
         statistics = CollectiveStatistics(worldSize: addresses.count)
         self.inbox = inbox
@@ -130,6 +132,7 @@ final class SharedMemoryCollectives: ExchangingCollectives {
     }
 
     private func run(_ operation: Operation, until deadline: Instant) throws(CollectiveError) {
+        defer { notice.onEnded() }
         for index in lanes.indices { start(&lanes[index], operation) }
         lastLivenessCheck = operation.started
         let kind = WaitForecast.Kind(operation.check.tag)
@@ -148,6 +151,9 @@ final class SharedMemoryCollectives: ExchangingCollectives {
             if now - since < patience {
                 lookOut()
             } else {
+                notice.onWaiting(operation.check.tag, since: operation.started, at: now) {
+                    missingPeers()
+                }
                 try doze(operation, now: now, until: deadline)
             }
         }

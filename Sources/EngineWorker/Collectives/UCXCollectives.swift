@@ -20,6 +20,7 @@ final class UCXCollectives: ExchangingCollectives {
     private let spin: Interval
     private var lanes: [Lane]
     private var failure: CollectiveError?
+    private var notice: WaitNotice
 
     private static let firstPartBytesMax = CollectiveLimits.allGatherBytesMax
     private static let firstMessageBytesMax = MessageHeader.byteCount + firstPartBytesMax
@@ -42,10 +43,11 @@ final class UCXCollectives: ExchangingCollectives {
 
     init(
         rank: Int, addresses: [WorkerAddress], worker: UCXWorker, options: CollectivesOptions,
-        tag: OperationTag
+        tag: OperationTag, waits board: WaitBoard?
     ) throws(CollectiveError) {
         self.rank = rank
         worldSize = addresses.count
+        notice = WaitNotice(board)
         messageBytesMax = options.messageBytesMax
         statistics = CollectiveStatistics(worldSize: addresses.count)
         self.worker = worker
@@ -101,6 +103,7 @@ final class UCXCollectives: ExchangingCollectives {
     }
 
     private func run(_ operation: Operation, until deadline: Instant) throws(CollectiveError) {
+        defer { notice.onEnded() }
         for index in lanes.indices { start(&lanes[index], operation) }
         try work(operation, until: deadline) { () throws(CollectiveError) -> Bool in
             try self.advanceAll(operation)
@@ -134,6 +137,9 @@ final class UCXCollectives: ExchangingCollectives {
                 continue
             }
             if now - since < spin { continue }
+            notice.onWaiting(operation.check.tag, since: operation.started, at: now) {
+                missingPeers()
+            }
             let nanoseconds = min((deadline - now).nanoseconds, Self.sleepNanosecondsMax)
             if let text = cucx_wait(operation.handle, nanoseconds) {
                 throw .setup(reason: "UCX cannot wait: \(String(cString: text))")

@@ -21,6 +21,7 @@ struct LockstepStateMachine {
 
     let syncInterval: UInt64
     let prefill: PrefillNegotiation
+    let batchSizes: BatchSizes
     /// Entries a DP rank in the vector; its leader's, which comes first, speaks for the rank.
     let tensorParallelSize: Int
     private(set) var state: State = .detached
@@ -37,12 +38,14 @@ struct LockstepStateMachine {
     private var ofLeaders: [TickEntry] = []
 
     init(
-        syncInterval: UInt64, prefill: PrefillNegotiation = .off, tensorParallelSize: Int = 1
+        syncInterval: UInt64, prefill: PrefillNegotiation = .off, batchSizes: BatchSizes = .none,
+        tensorParallelSize: Int = 1
     ) {
         precondition(syncInterval > 0 && tensorParallelSize > 0)
         self.tensorParallelSize = tensorParallelSize
         self.syncInterval = syncInterval
         self.prefill = prefill
+        self.batchSizes = batchSizes
     }
 
     mutating func onViewActive(
@@ -128,7 +131,9 @@ struct LockstepStateMachine {
             }
             valid.append(entry)
         }
-        let decision = TickDecision(valid, tick: tick, syncInterval: syncInterval)
+        let decision = TickDecision(
+            valid, tick: tick, syncInterval: syncInterval,
+            batchSizes: protocolVersion >= BatchSizes.protocolVersion ? batchSizes : .none)
         let next = tick + 1
         ofLeaders.removeAll(keepingCapacity: true)
         for index in stride(from: 0, to: valid.count, by: tensorParallelSize) {

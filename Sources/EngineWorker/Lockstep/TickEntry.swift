@@ -89,6 +89,8 @@ struct TickDecision: Hashable, Sendable {
     /// Of the busiest rank, which sets the tick's length.
     let tokensMax: Int
     let exchange: ExchangeMode
+    /// What every rank's rows are filled up to in graph mode; nil: each computes its own alone.
+    let batchSize: Int?
 
     /// How rows meet their experts in this tick. All modes give the same bits.
     enum ExchangeMode: Hashable, Sendable {
@@ -104,10 +106,13 @@ struct TickDecision: Hashable, Sendable {
     /// Rows of all ranks up to which they are gathered.
     static let gatheredTokensMax = 8
 
-    init(_ entries: [TickEntry], tick: UInt64, syncInterval: UInt64) {
+    init(
+        _ entries: [TickEntry], tick: UInt64, syncInterval: UInt64, batchSizes: BatchSizes = .none
+    ) {
         totalTokens = entries.reduce(0) { $0 + Int($1.tokens) }
         tokensMax = entries.reduce(0) { max($0, Int($1.tokens)) }
         runsModel = totalTokens > 0
+        batchSize = batchSizes.size(for: entries)
         exchange =
             entries.count == 1
             ? .local : totalTokens <= Self.gatheredTokensMax ? .allGather : .allToAll
@@ -115,4 +120,7 @@ struct TickDecision: Hashable, Sendable {
         let nobodyHasWork = entries.allSatisfy { !$0.hasWork && $0.tokens == 0 }
         goesIdle = nobodyHasWork && tick % syncInterval == 0
     }
+
+    /// With how many rows a rank that has `rows` fills them up.
+    func padding(behind rows: Int) -> Int { batchSize.map { $0 - rows } ?? 0 }
 }

@@ -193,36 +193,50 @@ public final class DeepSeekModel {
 
     /// The next step gathers all rows at all workers: few enough, and every DP rank's number known.
     ///
-    /// - Parameter rows: of a DP rank.
-    public func gatherRows(_ rows: (Int) -> Int) {
+    /// - Parameters:
+    ///   - size: what each rank's rows are filled up to.
+    ///   - rows: of a DP rank, without padding.
+    public func gatherRows(paddedTo size: Int? = nil, _ rows: (Int) -> Int) {
         exchange.beginGathering()
         for worker in 0..<layout.worldSize {
             let (rank, tpRank) = worker.quotientAndRemainder(
                 dividingBy: layout.tensorParallelSize)
-            exchange.gather(layout.part(rows(rank), of: tpRank).count)
+            let count = rows(rank)
+            let part = layout.part(size ?? count, of: tpRank)
+            exchange.gather(part.clamped(to: 0..<count).count)
         }
     }
 
-    /// What a layer computes: all rows of the plan, and those that are this worker's after
-    /// attention.
+    /// What a layer computes: all rows of the step, and those that are this worker's after
+    /// attention. Rows of padding are at the end; they pass all stages but the routed experts, so
+    /// that no other worker ever sees one.
     private struct Rows {
         let all: Int
         let own: Range<Int>
+        /// Of its own, those of the plan.
+        let routed: Int
+
+        init(planned: Int, all: Int, _ layout: ParallelLayout) {
+            self.all = all
+            own = layout.ownPart(all)
+            routed = own.clamped(to: 0..<planned).count
+        }
     }
 
     /// Computes one step. An empty plan (a dummy batch) takes part in every exchange. All workers
     /// of a DP rank give the same plan.
     ///
+    /// - Parameter size: how many rows the step has, with padding behind the plan's; nil: none.
     /// - Returns: logits of the plan's `logitRows`, valid until the next call; at a worker that is
     ///   no leader, none.
     /// - Throws: what the exchange met. The step is void then, and may be repeated: cache entries
     ///   of its positions are written again.
     public func forward(
-        _ plan: StepPlan, view: UInt32, tick: UInt64, deadline: Instant
+        _ plan: StepPlan, paddedTo size: Int? = nil, view: UInt32, tick: UInt64, deadline: Instant
     ) throws(CollectiveError) -> LogitsView {
         defer { exchange.endGathering() }
-        let rows = Rows(all: plan.rowCount, own: layout.ownPart(plan.rowCount))
-        backend.beginStep(plan)
+        let rows = Rows(planned: plan.rowCount, all: size ?? plan.rowCount, layout)
+        backend.beginStep(plan, rows: rows.all)
         if rows.all > 0 { backend.embed(weights.embedding, into: residual) }
         clock.lap(.embedding)
         for (index, layer) in weights.layers.enumerated() {
@@ -286,7 +300,7 @@ public final class DeepSeekModel {
     private func mix(
         _ moe: ModelWeights.MoE, _ rows: Rows, at moment: ExpertExchange.Moment
     ) throws(CollectiveError) {
-        let (count, input, output) = (rows.own.count, own(normalized, rows), own(delta, rows))
+        let (count, input, output) = (rows.routed, own(normalized, rows), own(delta, rows))
         if count > 0 {
             backend.route(input, moe.router, rows: count, into: choices)
             observeRouter(layer: moment.layer, rows: count)
@@ -296,8 +310,8 @@ public final class DeepSeekModel {
             backend.hostRows(of: input, rows: count), rowCount: count, choices: choices,
             experts: share.tables[moe.expertTable], backend: backend, at: moment,
             into: moe.shared == nil ? output : routed)
-        guard count > 0, let shared = moe.shared else { return }
-        backend.mlp(input, shared, rows: count, into: output)
+        guard !rows.own.isEmpty, let shared = moe.shared else { return }
+        backend.mlp(input, shared, rows: rows.own.count, into: output)
         backend.add(routed, to: output, rows: count)
         clock.lap(.sharedExpert)
     }

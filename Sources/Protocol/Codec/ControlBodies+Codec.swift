@@ -241,6 +241,11 @@ extension Heartbeat {
             message.pointee.tick_age_milliseconds = UInt64(max(tickAge.milliseconds, 0))
             if version >= ProtocolVersion.negotiated {
                 message.pointee.failed_handshakes = failedHandshakes
+                if let wait {
+                    message.pointee.n_awaited_workers = wait.workers.count
+                    message.pointee.awaited_workers = arena.array(wait.workers)
+                    message.pointee.waited_milliseconds = UInt64(max(wait.time.milliseconds, 0))
+                }
             }
         }
     }
@@ -250,14 +255,24 @@ extension Heartbeat {
             throw .invalid(message: "Heartbeat", field: "stage", value: "\(message.stage)")
         }
         guard let load = message.load else { throw .missingBody(message: "Heartbeat.load") }
-        let product = Int64(clamping: message.tick_age_milliseconds)
-            .multipliedReportingOverflow(by: 1_000_000)
+        let awaited = message.n_awaited_workers
+        try require(
+            awaited <= CodecLimits.membersMax, "Heartbeat", "awaited_workers", "\(awaited)")
         self.init(
             stage: stage,
             percent: message.percent,
             load: try RankLoad(load.pointee),
-            tickAge: Interval(
-                nanoseconds: product.overflow ? .max : product.partialValue),
-            failedHandshakes: message.failed_handshakes)
+            tickAge: Self.interval(message.tick_age_milliseconds),
+            failedHandshakes: message.failed_handshakes,
+            wait: awaited == 0
+                ? nil
+                : Wait(
+                    workers: list(message.awaited_workers, awaited),
+                    time: Self.interval(message.waited_milliseconds)))
+    }
+
+    private static func interval(_ milliseconds: UInt64) -> Interval {
+        let product = Int64(clamping: milliseconds).multipliedReportingOverflow(by: 1_000_000)
+        return Interval(nanoseconds: product.overflow ? .max : product.partialValue)
     }
 }

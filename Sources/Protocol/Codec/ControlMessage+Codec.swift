@@ -64,7 +64,7 @@ extension ControlBody {
             packGroup(into: envelope, arena)
         case .viewJoined, .heartbeatAck, .wakeRequest, .wake, .wakeAck, .peerSilent, .loadUpdate,
             .leave:
-            packSmall(into: envelope, arena)
+            packSmall(into: envelope, arena, version)
         case .statusRequest, .statusReport, .drainRequest, .drainReport, .drain:
             packOperators(into: envelope, arena, version)
         case .probeRequest, .probe, .probeResult, .probeReport:
@@ -73,7 +73,8 @@ extension ControlBody {
     }
 
     private func packSmall(
-        into envelope: UnsafeMutablePointer<Phalanx__V1__Envelope>, _ arena: CArena
+        into envelope: UnsafeMutablePointer<Phalanx__V1__Envelope>, _ arena: CArena,
+        _ version: UInt32
     ) {
         switch self {
         case .viewJoined(let view):
@@ -90,7 +91,7 @@ extension ControlBody {
             }
         case .wakeRequest, .wake, .wakeAck:
             packWake(into: envelope, arena)
-        case .peerSilent(let view, let tick, let workers, let reason):
+        case .peerSilent(let view, let tick, let workers, let reason, let isTimeout):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_PEER_SILENT
             envelope.pointee.peer_silent = arena.make { silent in
                 phalanx__v1__peer_silent__init(silent)
@@ -99,6 +100,9 @@ extension ControlBody {
                 silent.pointee.n_workers = workers.count
                 silent.pointee.workers = arena.array(workers)
                 silent.pointee.reason = arena.string(reason)
+                if version >= ProtocolVersion.negotiated {
+                    silent.pointee.timeout = isTimeout ? 1 : 0
+                }
             }
         case .loadUpdate(let ranks):
             envelope.pointee.body_case = PHALANX__V1__ENVELOPE__BODY_LOAD_UPDATE
@@ -195,7 +199,8 @@ extension ControlBody {
                 view: body.pointee.view,
                 tick: body.pointee.tick,
                 workers: list(body.pointee.workers, body.pointee.n_workers),
-                reason: text(body.pointee.reason))
+                reason: text(body.pointee.reason),
+                isTimeout: body.pointee.timeout != 0)
         case PHALANX__V1__ENVELOPE__BODY_LOAD_UPDATE:
             guard let body = envelope.load_update else { throw missing }
             self = .loadUpdate(

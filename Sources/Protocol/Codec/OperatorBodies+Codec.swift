@@ -93,6 +93,9 @@ extension PeerStatus {
             if version >= ProtocolVersion.negotiated {
                 message.pointee.protocol_version = protocolVersion
                 message.pointee.failed_handshakes = failedHandshakes
+                message.pointee.waited_milliseconds = waited.wholeMilliseconds
+                message.pointee.suspected = isSuspected ? 1 : 0
+                message.pointee.waiting_workers = waitingWorkers
             }
         }
     }
@@ -124,6 +127,9 @@ extension PeerStatus {
         modelDigest = text(message.model_digest)
         protocolVersion = chosenVersion(message.protocol_version)
         failedHandshakes = message.failed_handshakes
+        waited = Interval(milliseconds: message.waited_milliseconds)
+        isSuspected = message.suspected != 0
+        waitingWorkers = message.waiting_workers
     }
 }
 

@@ -276,11 +276,24 @@ public struct Heartbeat: Hashable, Sendable {
     public let tickAge: Interval
     /// Connections to this process or from it that did not come about.
     public let failedHandshakes: UInt64
+    /// Whose messages an operation of the view has waited for, once it has for long.
+    public let wait: Wait?
+
+    public struct Wait: Hashable, Sendable {
+        public let workers: [UInt32]
+        public let time: Interval
+
+        public init(workers: [UInt32], time: Interval) {
+            self.workers = workers
+            self.time = time
+        }
+    }
 
     public init(
         stage: WorkerStage, percent: UInt32, load: RankLoad, tickAge: Interval,
-        failedHandshakes: UInt64 = 0
+        failedHandshakes: UInt64 = 0, wait: Wait? = nil
     ) {
+        self.wait = wait
         self.failedHandshakes = failedHandshakes
         self.stage = stage
         self.percent = percent
@@ -301,7 +314,9 @@ public enum ControlBody: Hashable, Sendable {
     case wakeRequest(view: UInt32, fromTick: UInt64)
     case wake(view: UInt32, fromTick: UInt64)
     case wakeAck(view: UInt32, fromTick: UInt64)
-    case peerSilent(view: UInt32, tick: UInt64, workers: [UInt32], reason: String)
+    /// A collective operation failed; `isTimeout`: these workers were late, else they are gone.
+    case peerSilent(
+        view: UInt32, tick: UInt64, workers: [UInt32], reason: String, isTimeout: Bool = false)
     case loadUpdate([RankLoad])
     case leave(reason: String)
     /// A worker would leave, and computes for the others until they do without it.

@@ -30,6 +30,12 @@ public struct PeerStatus: Hashable, Sendable {
     public var protocolVersion = ProtocolVersion.oldest
     /// Connections to it or from it that did not come about.
     public var failedHandshakes: UInt64 = 0
+    /// How long it has waited for others in an operation of the view.
+    public var waited = Interval.zero
+    /// Others wait for it and it for nobody, or they did and do without it.
+    public var isSuspected = false
+    /// How many wait for it.
+    public var waitingWorkers: UInt32 = 0
 
     public init(role: PeerRole) { self.role = role }
 }

@@ -17,12 +17,12 @@ enum CollectivesHarness {
     }
 
     static func endpoints(
-        _ kind: CollectivesKind, _ count: Int, worldSizeMax: Int? = nil
+        _ kind: CollectivesKind, _ count: Int, worldSizeMax: Int? = nil, waits: [WaitBoard] = []
     ) throws -> [CollectivesEndpoint] {
         try (0..<count).map { rank in
             try CollectivesEndpoint(
                 kind: kind, worldSizeMax: worldSizeMax ?? count, incarnation: UInt64(rank + 1),
-                options: options(kind))
+                options: options(kind), waits: waits.isEmpty ? nil : waits[rank])
         }
     }
 

@@ -19,7 +19,8 @@ final class EngineFixture {
         rank: Int = 0, worldSize: Int = 1, tensorParallelSize: Int = 1,
         model: String = "tiny-random", length: Int? = 512,
         blockCount: Int? = 64, cacheBytes: Int = 1 << 20, quantization: String? = nil,
-        prefixCaching: Bool = false, weightsCacheFolder: String? = nil, sliced: Bool = false
+        prefixCaching: Bool = false, weightsCacheFolder: String? = nil, sliced: Bool = false,
+        batchSizes: [Int] = []
     ) -> EngineConfiguration {
         EngineConfiguration(
             modelFolder: Fixtures.model(model),
@@ -36,7 +37,7 @@ final class EngineFixture {
             syncInterval: Self.syncInterval, exchangeTimeout: .seconds(30),
             collectives: .sharedMemory, collectivesDevice: nil, elementType: "float32",
             cacheType: "auto", quantization: quantization, kernelLevel: "best", threadCount: 1,
-            weightsCacheFolder: weightsCacheFolder)
+            weightsCacheFolder: weightsCacheFolder, batchSizes: BatchSizes(batchSizes))
     }
 
     init(_ configuration: EngineConfiguration = EngineFixture.configuration()) throws {
@@ -48,8 +49,14 @@ final class EngineFixture {
         facts = loaded.facts
     }
 
-    func enter(view: UInt32, _ collectives: any Collectives = SingleRankCollectives()) {
-        #expect(engine.join(ViewGroup(view: view, collectives: collectives)))
+    func enter(
+        view: UInt32, protocolVersion: UInt32 = ProtocolVersion.current,
+        _ collectives: any Collectives = SingleRankCollectives()
+    ) {
+        #expect(
+            engine.join(
+                ViewGroup(
+                    view: view, protocolVersion: protocolVersion, collectives: collectives)))
         engine.activate(view: view)
     }
 
@@ -116,6 +123,6 @@ extension [EngineEvent] {
     }
 
     var brokenBy: [[UInt32]] {
-        compactMap { if case .viewBroken(_, _, let workers, _) = $0 { workers } else { nil } }
+        compactMap { if case .viewBroken(_, _, let workers, _, _) = $0 { workers } else { nil } }
     }
 }

@@ -10,9 +10,10 @@ import Testing
     private static let prompt: [Int32] = [3, 141, 59, 26, 53]
 
     /// What `body` returns for each rank; it runs on the rank's own thread, in view 1.
-    private func run<Value: Sendable>(
+    func run<Value: Sendable>(
         _ worldSize: Int, tensorParallelSize: Int = 1, sliced: Bool = false,
-        prefixCaching: Bool = false,
+        prefixCaching: Bool = false, batchSizes: [Int] = [],
+        protocolVersion: UInt32 = ProtocolVersion.current,
         _ body: @escaping @Sendable (Int, EngineFixture, InProcessGroup) -> Value
     ) throws -> [Value] {
         let group = InProcessGroup(worldSize: worldSize)
@@ -25,9 +26,9 @@ import Testing
                         EngineFixture.configuration(
                             rank: rank, worldSize: worldSize,
                             tensorParallelSize: tensorParallelSize, prefixCaching: prefixCaching,
-                            sliced: sliced))
+                            sliced: sliced, batchSizes: batchSizes))
                     fixture.enter(
-                        view: 1,
+                        view: 1, protocolVersion: protocolVersion,
                         InProcessCollectives(group: group, rank: rank, worldSize: worldSize))
                     return body(rank, fixture, group)
                 }
@@ -201,7 +202,7 @@ import Testing
                 group: InProcessGroup(worldSize: 2), rank: 1, worldSize: 2))
         #expect(!fixture.engine.join(group))
         let broken = fixture.takeEvents().compactMap { event -> String? in
-            guard case .viewBroken(1, _, _, let reason) = event else { return nil }
+            guard case .viewBroken(1, _, _, let reason, _) = event else { return nil }
             return reason
         }
         #expect(broken == ["it has experts for 0 of 1, not for 1 of 2"])

@@ -14,7 +14,8 @@ import Testing
         var counters = TickCounters()
         for rows in [[3, 5, 1], [0, 0, 7]] as [[UInt32]] {
             let decision = TickDecision(rows.map(entry), tick: 1, syncInterval: 1)
-            counters.onTick(rows: Int(rows[0]), decision, waited: .milliseconds(2))
+            counters.onTick(
+                rows: Int(rows[0]), padding: Int(rows[1]), decision, waited: .milliseconds(2))
         }
         var load = RankLoad()
         counters.write(to: &load)
@@ -22,7 +23,7 @@ import Testing
         #expect(load.tickTokensMax == 12)
         #expect(load.tickTokensGroup == 16)
         #expect(load.exchangeWait == .milliseconds(4))
-        #expect(load.paddedTokens == 0)
+        #expect(load.paddedTokens == 5)
     }
 
     /// Collectives that say what they were made to wait, as a transport does.

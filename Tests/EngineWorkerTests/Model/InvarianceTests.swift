@@ -18,6 +18,21 @@ import Testing
         }
     }
 
+    /// More rows of padding than a block has positions, so that there are several such blocks.
+    @Test(arguments: models, [CPUBackend.KernelLevel.reference, .avx2, .best])
+    func paddingDoesNotChangeBits(name: String, kernels: CPUBackend.KernelLevel) throws {
+        guard kernels.isAvailable else { return }
+        let driver = try Driver(name, kernels: kernels)
+        let prompt = try Fixtures.prompts(name)[7]
+        let whole = bits(try driver.logits(of: prompt))
+        for (padding, chunk) in [(1, 1), (7, 1), (Driver.paddingMax, 3), (Driver.paddingMax, 1)] {
+            driver.padding = padding
+            #expect(
+                bits(try driver.logits(of: prompt, chunk: chunk)) == whole,
+                "padding \(padding), chunk \(chunk)")
+        }
+    }
+
     @Test(arguments: models)
     func blockSizesAndThreadsDoNotChangeBits(name: String) throws {
         let prompt = try Fixtures.prompts(name)[9]

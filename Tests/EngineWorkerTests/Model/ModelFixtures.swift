@@ -73,6 +73,9 @@ final class Driver {
 
     let model: DeepSeekModel
     var deadline = Instant(nanoseconds: .max)
+    /// Rows of padding in each step.
+    var padding = 0
+    static let paddingMax = 24
     private var tick: UInt64 = 0
     private var freeBlocks: [Int32]
     private var tables: [UInt64: [Int32]] = [:]
@@ -97,7 +100,9 @@ final class Driver {
                 kernels: kernels, threads: threads, elementType: elementType,
                 quantizesWeights: quantizesWeights, weightsCache: weightsCache),
             collectives: collectives,
-            limits: BackendLimits(rowsMax: 512, blockCount: blocks, blockSize: blockSize))
+            limits: BackendLimits(
+                rowsMax: 512, blockCount: blocks, blockSize: blockSize,
+                paddingRowsMax: Self.paddingMax))
         freeBlocks = (0..<Int32(blocks)).map { $0 * 37 % Int32(blocks) }
         if Set(freeBlocks).count < blocks { freeBlocks = Array(0..<Int32(blocks)).reversed() }
     }
@@ -125,7 +130,9 @@ final class Driver {
         }
         tick += 1
         if let gathering { model.gatherRows { gathering[$0] } }
-        let logits = try model.forward(plan, view: 1, tick: tick, deadline: deadline)
+        let logits = try model.forward(
+            plan, paddedTo: padding > 0 ? plan.rowCount + padding : nil, view: 1, tick: tick,
+            deadline: deadline)
         return (0..<logits.rowCount).map { Array(logits[$0]) }
     }
 

@@ -35,9 +35,9 @@ extension CPUBackend {
             norm.epsilon, rows, count)
     }
 
-    public func beginStep(_ plan: StepPlan) {
+    public func beginStep(_ plan: StepPlan, rows: Int) {
         let step = current
-        step.begin(plan)
+        step.begin(plan, rows: rows)
         ck_rotary_tables(
             step.cosines.pointer(to: Float.self), step.sines.pointer(to: Float.self),
             step.positions, step.rotary.frequencies, step.rotary.magnitude, step.rows,

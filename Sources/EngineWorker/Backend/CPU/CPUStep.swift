@@ -4,7 +4,7 @@ internal import Glibc
 final class CPUStep {
     let config: ModelConfig
     let limits: BackendLimits
-    /// `[layers, blocks, blockSize, cacheWidth]` of `cacheType`
+    /// `[layers, blocks, blockSize, cacheWidth]` of `cacheType`, the blocks of padding included
     let cache: HostBuffer
     let cacheType: CPUBackend.ElementType
     /// `[rows, queryRank]`
@@ -29,7 +29,7 @@ final class CPUStep {
     private(set) var tableStarts: [Int32] = []
 
     private var layerBytes: Int {
-        limits.blockCount * limits.blockSize * config.cacheWidth * cacheType.byteCount
+        limits.cacheBlockCount * limits.blockSize * config.cacheWidth * cacheType.byteCount
     }
 
     init(
@@ -41,7 +41,7 @@ final class CPUStep {
         func matrix(_ columns: Int) throws(BackendError) -> HostBuffer {
             try HostBuffer(byteCount: limits.rowsMax * columns * 4, purpose: "activations")
         }
-        let positions = limits.blockCount.multipliedReportingOverflow(by: limits.blockSize)
+        let positions = limits.cacheBlockCount.multipliedReportingOverflow(by: limits.blockSize)
         // Slots are 32-bit numbers.
         guard !positions.overflow, positions.partialValue <= Int(Int32.max) else {
             throw .unsupported("more than 2^31 cache positions: lower the number of KV blocks")
@@ -63,13 +63,13 @@ final class CPUStep {
         self.positions.reserveCapacity(limits.rowsMax)
         slots.reserveCapacity(limits.rowsMax)
         tableStarts.reserveCapacity(limits.rowsMax)
-        tables.reserveCapacity(limits.blockCount)
+        tables.reserveCapacity(limits.cacheBlockCount)
     }
 
-    func begin(_ plan: StepPlan) {
-        precondition(plan.rowCount <= limits.rowsMax, "\(plan.rowCount) rows")
+    func begin(_ plan: StepPlan, rows: Int) {
+        precondition((plan.rowCount...limits.rowsMax).contains(rows), "\(rows) rows")
         let slotCount = limits.blockCount * limits.blockSize
-        rows = plan.rowCount
+        self.rows = rows
         // Copied: arrays that the plan shared would be made anew in every tick.
         Self.copy(plan.tokenIDs, into: &tokenIDs)
         Self.copy(plan.positions, into: &positions)
@@ -89,7 +89,26 @@ final class CPUStep {
             precondition(end <= entry.blockCount * limits.blockSize, "\(end) positions")
             for _ in 0..<entry.rowCount { tableStarts.append(Int32(entry.firstBlock)) }
         }
-        precondition(tableStarts.count == rows, "\(tableStarts.count) rows in entries of \(rows)")
+        precondition(
+            tableStarts.count == plan.rowCount,
+            "\(tableStarts.count) rows in entries of \(plan.rowCount)")
+        pad(by: rows - plan.rowCount)
+    }
+
+    /// Rows of token 0 at position 0: the first of a table of the blocks of padding. Each writes a
+    /// slot of its own there, and all read the first.
+    private func pad(by count: Int) {
+        guard count > 0 else { return }
+        precondition(count <= limits.paddingRowsMax, "\(count) rows of padding")
+        let table = Int32(tables.count)
+        tables.append(Int32(limits.blockCount))
+        let firstSlot = limits.blockCount * limits.blockSize
+        for row in 0..<count {
+            tokenIDs.append(0)
+            positions.append(0)
+            slots.append(Int32(firstSlot + row))
+            tableStarts.append(table)
+        }
     }
 
     private static func copy(_ source: [Int32], into target: inout [Int32]) {

@@ -1,21 +1,16 @@
 /// `--additional-config`: what vLLM's hardware plugins take as one JSON object. Of vLLM-Ascend's
-/// keys this honours `ascend_scheduler_config`, and accepts `torchair_graph_config`, for which the
-/// CPU has nothing to capture; everything else is refused by name.
+/// keys this honours `ascend_scheduler_config` and `torchair_graph_config`; everything else is
+/// refused by name.
 public struct AdditionalConfiguration: Hashable, Sendable {
     /// Steps compute prompts, whole, or else decode: never both.
     public private(set) var prefillFirst = false
+    /// Whether ticks of decoding have fixed sizes, and which.
+    public private(set) var graph = GraphConfiguration()
 
-    /// What was accepted without effect, and why.
+    /// What was accepted with less effect than its name says, and why.
     public private(set) var notes: [String] = []
 
     private static let ascendScheduler = "ascend_scheduler_config"
-    private static let torchairGraph = "torchair_graph_config"
-    private static let torchairKeys = [
-        "enabled", "mode", "enable_kv_nz", "enable_multistream_mla", "enable_multistream_moe",
-        "enable_super_kernel", "enable_view_optimize", "enable_frozen_parameter",
-        "use_cached_graph", "use_cached_kv_cache_bytes", "graph_batch_sizes",
-        "graph_batch_sizes_init",
-    ]
 
     /// - Parameter text: one JSON object.
     public init(_ text: String) throws(OptionError) {
@@ -31,26 +26,15 @@ public struct AdditionalConfiguration: Hashable, Sendable {
         for (key, value) in members {
             switch key {
             case Self.ascendScheduler: try takeAscendScheduler(value)
-            case Self.torchairGraph: try takeTorchairGraph(value)
+            case GraphConfiguration.key:
+                graph = try GraphConfiguration(value)
+                notes.append(graph.note)
             default:
                 throw OptionError(
                     description: "unknown key \"\(key)\"; there are \(Self.ascendScheduler) and "
-                        + "\(Self.torchairGraph)")
+                        + "\(GraphConfiguration.key)")
             }
         }
-    }
-
-    private mutating func takeTorchairGraph(_ value: JSONValue) throws(OptionError) {
-        guard let members = value.members else {
-            throw OptionError(description: "\(Self.torchairGraph) is not an object")
-        }
-        for (key, _) in members where !Self.torchairKeys.contains(key) {
-            let hint =
-                OptionTable.nearest(to: key, among: Self.torchairKeys)
-                .map { "; did you mean \"\($0)\"?" } ?? ""
-            throw OptionError(description: "unknown key \"\(Self.torchairGraph).\(key)\"\(hint)")
-        }
-        notes.append("\(Self.torchairGraph) has no effect: the CPU has no graph to capture")
     }
 
     private mutating func takeAscendScheduler(_ value: JSONValue) throws(OptionError) {

@@ -91,7 +91,7 @@ public enum OptionTable {
         .init(
             "additional-config", .text, .deployment, default: "{}",
             check: AdditionalConfiguration.problem,
-            help: "JSON; of vLLM-Ascend's keys ascend_scheduler_config."),
+            help: "JSON; of vLLM-Ascend's keys ascend_scheduler_config and torchair_graph_config."),
         .init(
             "max-logprobs", .integer(0...1024), .deployment, default: "20",
             help: "Largest logprobs that a request may ask for."),
