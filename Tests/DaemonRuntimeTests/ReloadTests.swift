@@ -81,13 +81,15 @@ import Testing
 
     /// A reload, with a logger whose lines are read.
     func reload(
-        _ options: Options, _ prepare: (Options, [OptionChange]) throws -> () -> Void
+        _ options: Options,
+        _ prepare: (Options, [OptionChange]) throws -> () -> Void = { _, _ in {} }
     ) throws -> (result: Reload?, lines: [String]) {
         var ends: [Int32] = [0, 0]
         try #require(pipe(&ends) == 0)
         let logger = Logger(daemon: "test", threshold: .info, descriptor: ends[1])
         let links = LinkOptions(
-            role: .gateway, peers: [], addresses: ["data-parallel-address"], listens: false)
+            role: .gateway, peers: [.coordinator], addresses: ["data-parallel-address"],
+            listens: false)
         let result = Reload.run(
             options, try links.security(options), links: links, logger: logger,
             notifier: ServiceNotifier(), prepare: prepare)
@@ -125,6 +127,36 @@ import Testing
         }
         #expect(result == nil)
         #expect(lines.count == 1 && lines[0].contains("stays as it was: the certificate is none"))
+    }
+
+    /// Where the folder of the start cannot change under the process, as credentials of systemd.
+    @Test func aReloadTakesKeysFromAnotherFolderOnceItHasSome() throws {
+        let (first, later) = (path + ".first", path + ".later")
+        defer {
+            for folder in [first, later] { try? FileManager.default.removeItem(atPath: folder) }
+        }
+        try KeyFolder(first).create()
+        try FileManager.default.createDirectory(
+            atPath: later, withIntermediateDirectories: false)
+        let options = try Options(
+            daemon: .gateway, arguments: ["--keys", first, "--keys-at-reload", later])
+        func ring(_ folder: String) throws -> LinkSecurity {
+            .keys(try KeyRing(folder: folder, role: .gateway, peers: [.coordinator]))
+        }
+        let before = try reload(options)
+        #expect(before.lines == ["notice test: reloaded: nothing has changed"])
+        #expect(before.result?.security == (try ring(first)))
+        try KeyFolder(later).create()
+        let after = try reload(options)
+        let line = "notice test: reloaded --keys: gateway.secret is another one"
+        #expect(after.lines.contains(line))
+        #expect(after.result?.security == (try ring(later)))
+        // Half of a set is none, and the keys that count stay.
+        try FileManager.default.removeItem(atPath: later + "/coordinator.public")
+        let broken = try reload(options)
+        #expect(broken.result == nil)
+        #expect(broken.lines.count == 1)
+        #expect(broken.lines[0].contains("coordinator.public is missing"))
     }
 
     @Test func aReloadWithoutChangesSaysSo() throws {

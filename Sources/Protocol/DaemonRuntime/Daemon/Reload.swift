@@ -19,7 +19,7 @@ public struct Reload {
         defer { notifier.reloaded() }
         do {
             let (fresh, changes) = try options.reread()
-            let secured = try links.security(fresh)
+            let secured = try links.security(fresh, isReload: true)
             let takeOver = try prepare(fresh, changes)
             takeOver()
             let name = fresh.requiredText("log-level")
@@ -71,7 +71,10 @@ public struct LinkOptions: Sendable {
         self.listens = listens
     }
 
-    public func security(_ options: Options) throws(KeyError) -> LinkSecurity {
-        try LinkSecurity(options, role: role, peers: peers, addresses: addresses)
+    public func security(
+        _ options: Options, isReload: Bool = false
+    ) throws(KeyError) -> LinkSecurity {
+        try LinkSecurity(
+            options, role: role, peers: peers, addresses: addresses, isReload: isReload)
     }
 }

@@ -125,6 +125,10 @@ public enum OptionTable {
             help: "Folder with the keys of links, as phalanxctl keys makes it: links are encrypted "
                 + "and authenticated."),
         .init(
+            "keys-at-reload", .text, everyone,
+            help: "Folder of keys that a reload takes instead of those of --keys, once it has the "
+                + "daemon's secret."),
+        .init(
             "plaintext-links", .flag, everyone, default: "false",
             help: "Links that leave the host need no keys; only for networks that nobody else "
                 + "reaches."),
