@@ -24,8 +24,7 @@ extension EngineConfiguration {
             dpRank: Int(dpRank),
             division: options.flag("enable-expert-parallel") ? .byExpert : .bySlice,
             maxSequencesRunning: running,
-            // A sequence waits at least until the next tick.
-            maxSequencesWaiting: running + options.requiredInteger("max-num-queued-reqs"),
+            maxSequencesWaiting: Self.maxSequencesWaiting(options),
             maxBatchedTokens: options.requiredInteger("max-num-batched-tokens"),
             maxModelLength: options.integer("max-model-len"),
             blockSize: options.requiredInteger("block-size"),
@@ -46,6 +45,11 @@ extension EngineConfiguration {
             threadCount: options.requiredInteger("worker-threads"),
             weightsCacheFolder: options.text("packed-weights-cache"),
             prefill: Self.prefill(options, additional))
+    }
+
+    /// A sequence waits at least until the next tick, so those that will run count too.
+    static func maxSequencesWaiting(_ options: Options) -> Int {
+        options.requiredInteger("max-num-seqs") + options.requiredInteger("max-num-queued-reqs")
     }
 
     /// A prompt that is computed whole cannot be bounded.

@@ -6,7 +6,7 @@ import stat
 import unittest
 
 from load import Load
-from support import (COORDINATOR, DAEMONS, GATEWAY, KEYS, WORKERS, complete, journal,
+from support import (CONFIGURATION, COORDINATOR, DAEMONS, GATEWAY, KEYS, WORKERS, complete, journal,
                      main_pid, phalanx_processes, run, show, systemctl, wait_serving, wait_until)
 
 HANDED_OVER = "/run/phalanx/keys"
@@ -115,3 +115,23 @@ class ReloadTests(unittest.TestCase):
         wait_serving()
         self.assertEqual(glob.glob(f"{folder_of(GATEWAY)}/*"), [])
         self.assertEqual(complete("In the beginning", 4)["finish_reason"], "length")
+
+    def test_7_the_file(self):
+        """limits change, and what does not is named"""
+        with open(CONFIGURATION, encoding="utf-8") as file:
+            text = file.read()
+        try:
+            with open(CONFIGURATION, "a", encoding="utf-8") as file:
+                file.write("shutdown-timeout: 29\nmax-logprobs: 15\nblock-size: 32\n")
+            reload_all()
+            for unit in [*WORKERS, GATEWAY]:
+                self.assertIn("reloaded --shutdown-timeout: 30 becomes 29", journal(unit), unit)
+            for unit in DAEMONS:
+                self.assertIn("reloaded --max-logprobs: 20 becomes 15", journal(unit), unit)
+                self.assertIn("--block-size: 16 becomes 32 needs a restart", journal(unit), unit)
+            wait_logged(GATEWAY, "the coordinator has another --max-logprobs")
+        finally:
+            with open(CONFIGURATION, "w", encoding="utf-8") as file:
+                file.write(text)
+        reload_all()
+        wait_serving()

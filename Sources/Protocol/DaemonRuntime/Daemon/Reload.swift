@@ -38,9 +38,10 @@ public struct Reload {
     ) {
         for change in changes {
             let what = "--\(change.name): \(change.before) becomes \(change.after)"
-            if change.isTaken {
-                logger.notice("reloaded \(what)")
-            } else {
+            switch change.effect {
+            case .taken: logger.notice("reloaded \(what)")
+            case .ofCoordinator: logger.notice("reloaded \(what); what counts is the coordinator's")
+            case .needsRestart:
                 logger.warning("\(what) needs a restart; until then it stays as it was")
             }
         }
