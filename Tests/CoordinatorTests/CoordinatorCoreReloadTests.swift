@@ -45,9 +45,12 @@ import Testing
         #expect(Self.told(late)[Deployment.identity(201)]?.entries == Self.other)
     }
 
-    @Test func withoutAChangeNobodyIsTold() {
+    @Test func aReloadWithoutAChangeSaysItAgain() {
         var deployment = Deployment.active()
-        #expect(Self.reload(&deployment, Deployment.configuration).isEmpty)
+        let told = Self.told(Self.reload(&deployment, Deployment.configuration))
+        #expect(told.count == 2)
+        #expect(told.values.allSatisfy { $0.entries == Deployment.configuration })
+        #expect(deployment.core.membership.lease == Deployment.lease)
     }
 
     /// Heartbeats come in the rhythm of the lease that a peer knows: the shorter one begins when

@@ -19,9 +19,9 @@ extension CoordinatorCore {
         return configuration
     }
 
-    /// The coordinator was reloaded: all peers hear what counts from now on. One whose connection
-    /// breaks at this moment hears it at its next HELLO; a release that does not listen goes on
-    /// with what it has, and its heartbeats come in the rhythm of the lease that it knows.
+    /// The coordinator was reloaded: all peers hear what counts from now on, also where nothing is
+    /// new, so that another reload reaches one whose connection broke at the first. A release that
+    /// does not listen goes on with what it has, and its heartbeats in the rhythm that it knows.
     ///
     /// - Parameter configuration: the same keys as before.
     mutating func onReload(
@@ -30,8 +30,6 @@ extension CoordinatorCore {
     ) -> [Action] {
         precondition(
             configuration.map(\.key) == settings.configuration.map(\.key), "other keys than before")
-        let isOther =
-            configuration != settings.configuration || lease != settings.lease
         if let deadline {
             let began = Instant(
                 nanoseconds: deadline.nanoseconds - settings.readyTimeout.nanoseconds)
@@ -42,11 +40,8 @@ extension CoordinatorCore {
         settings.lease = lease
         settings.readyTimeout = readyTimeout
         membership.configuration = configuration
-        if isOther {
-            membership.lease = max(former, lease)
-            leaseBegins = now + former
-        }
-        guard isOther else { return statusIfChanged() }
+        membership.lease = max(former, lease)
+        leaseBegins = now + former
         return membership.peers.map { .send($0.identity, .config(assignment(of: $0, at: now))) }
             + statusIfChanged()
     }
