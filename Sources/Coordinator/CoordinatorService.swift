@@ -90,11 +90,21 @@ public final class CoordinatorService {
 
     private func reload() {
         let reload = Reload.run(
-            options, security, links: Self.links, logger: logger, notifier: notifier)
+            options, security, links: Self.links, logger: logger, notifier: notifier
+        ) { options, _ in
+            try DeploymentRules.check(options)
+            return {}
+        }
         guard let reload else { return }
         (options, security) = (reload.options, reload.security)
         authenticator?.adopt(security)
         socket.adopt(security.server(domain: Self.securityDomain))
+        perform(
+            core.onReload(
+                configuration: options.effective,
+                lease: .milliseconds(options.requiredInteger("lease")),
+                readyTimeout: .seconds(options.requiredInteger("ready-timeout")),
+                at: MonotonicClock.now()))
     }
 
     private func scheduleTimer() {

@@ -115,6 +115,8 @@ final class Engine {
         }
     }
 
+    func limitWaiting(to most: Int) { scheduler.limitWaiting(to: most) }
+
     /// The blocks are free when this returns, or when the tick that holds the sequence ends.
     func cancel(_ id: SequenceID) {
         _ = scheduler.cancel(id)

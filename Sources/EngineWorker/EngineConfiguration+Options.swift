@@ -24,8 +24,7 @@ extension EngineConfiguration {
             dpRank: Int(dpRank),
             division: options.flag("enable-expert-parallel") ? .byExpert : .bySlice,
             maxSequencesRunning: running,
-            // A sequence waits at least until the next tick.
-            maxSequencesWaiting: running + options.requiredInteger("max-num-queued-reqs"),
+            maxSequencesWaiting: Self.maxSequencesWaiting(options),
             maxBatchedTokens: options.requiredInteger("max-num-batched-tokens"),
             maxModelLength: options.integer("max-model-len"),
             blockSize: options.requiredInteger("block-size"),
@@ -51,6 +50,11 @@ extension EngineConfiguration {
                     sequencesMax: running,
                     rowsMax: options.requiredInteger("max-num-batched-tokens"),
                     tensorParallelSize: tensorParallelSize)))
+    }
+
+    /// A sequence waits at least until the next tick, so those that will run count too.
+    static func maxSequencesWaiting(_ options: Options) -> Int {
+        options.requiredInteger("max-num-seqs") + options.requiredInteger("max-num-queued-reqs")
     }
 
     /// A prompt that is computed whole cannot be bounded.

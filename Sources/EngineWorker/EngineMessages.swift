@@ -20,6 +20,8 @@ enum EngineCommand: Sendable {
     case wake(view: UInt32, fromTick: UInt64)
     case submit(SequenceID, GenerationRequest)
     case cancel(SequenceID)
+    /// So many sequences may wait from now on; those that wait already stay.
+    case limitWaiting(Int)
     case stop
 }
 

@@ -53,6 +53,7 @@ final class EngineThread {
             guard let engine else { return emit(.rejected(id, .otherView, "loading")) }
             engine.submit(id, request)
         case .cancel(let id): engine?.cancel(id)
+        case .limitWaiting(let most): engine?.limitWaiting(to: most)
         case .stop: stopped = true
         }
     }

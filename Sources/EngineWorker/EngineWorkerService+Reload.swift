@@ -26,5 +26,24 @@ extension EngineWorkerService {
         authenticator?.adopt(security)
         requests.adopt(security.server(domain: Self.securityDomain))
         control?.adopt(security)
+        control?.patience = .seconds(options.requiredInteger("ready-timeout"))
+    }
+
+    /// Those that the coordinator may change while this worker runs.
+    func onLimits(_ entries: [ConfigurationEntry]) {
+        guard stage != .joining else { return }
+        do throws(OptionError) {
+            let options = try options.adopting(entries)
+            let most = EngineConfiguration.maxSequencesWaiting(options)
+            guard UInt32(most) != requestsMax else { return }
+            logger.notice(
+                "the coordinator has another --max-num-queued-reqs",
+                ["value": options.requiredInteger("max-num-queued-reqs")])
+            requestsMax = UInt32(most)
+            command(.limitWaiting(most))
+            tellGateways()
+        } catch {
+            logger.error("the coordinator's limits are not taken over: \(error)")
+        }
     }
 }

@@ -166,6 +166,8 @@ public final class EngineWorkerService {
             drain()
         case .prepare(let position):
             command(.prepare(position))
+        case .limits(let entries):
+            onLimits(entries)
         case .released:
             onReleased()
         }
@@ -190,8 +192,7 @@ public final class EngineWorkerService {
             let engine = try EngineConfiguration(
                 options, position: configuration.position ?? .first(of: worker, options),
                 dpRank: configuration.dpRank)
-            requestsMax = UInt32(
-                engine.maxSequencesRunning + options.requiredInteger("max-num-queued-reqs"))
+            requestsMax = UInt32(engine.maxSequencesWaiting)
             stage = .loading
             logger.info(
                 "configured",

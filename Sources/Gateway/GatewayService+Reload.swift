@@ -17,6 +17,18 @@ extension GatewayService {
         return coordinator + leaders
     }
 
+    /// Those that the coordinator may change while this gateway runs.
+    func onLimits(_ entries: [ConfigurationEntry]) {
+        do throws(OptionError) {
+            let most = try options.adopting(entries).requiredInteger("max-logprobs")
+            guard let model, model.defaults.maxLogprobs != most else { return }
+            logger.notice("the coordinator has another --max-logprobs", ["value": most])
+            self.model?.defaults.maxLogprobs = most
+        } catch {
+            logger.error("the coordinator's limits are not taken over: \(error)")
+        }
+    }
+
     func reload() {
         let reload = Reload.run(
             options, security, links: Self.linkOptions, logger: logger, notifier: notifier

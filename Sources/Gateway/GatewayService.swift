@@ -166,6 +166,8 @@ public final class GatewayService {
                 router.onRelayedReport(load)
                 metrics?.onLoad(load, at: MonotonicClock.now())
             }
+        case .limits(let entries):
+            onLimits(entries)
         case .wake, .drain, .prepare, .released:
             break
         }

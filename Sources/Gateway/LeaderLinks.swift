@@ -21,6 +21,8 @@ final class LeaderLinks {
         let cacheCapacity: Int
         let socket: ZeroMQSocket
         var isOpen = false
+        /// Sequences that the leader takes.
+        var capacity = 0
         var lastHeard = MonotonicClock.now()
         /// The leader took no message when they were to be told.
         var untoldCancels: [RequestID] = []
@@ -248,9 +250,10 @@ final class LeaderLinks {
     }
 
     private func onOpened(_ link: Link, isOurs: Bool, capacity: Int) {
-        guard isOurs != link.isOpen else { return }
+        // An open leader says it again when it takes more or fewer.
+        guard isOurs != link.isOpen || (isOurs && capacity != link.capacity) else { return }
         guard isOurs else { return close(link) }
-        link.isOpen = true
+        (link.isOpen, link.capacity) = (true, capacity)
         onEvent(
             .opened(rank: link.rank, capacity: capacity, cacheCapacity: link.cacheCapacity))
     }

@@ -14,7 +14,8 @@ struct ServedModel {
     let tokenizer: Tokenizer
     /// nil, with the reason, where the template is not one that can be rendered.
     let chatTemplate: Result<ChatTemplate, ChatTemplateError>
-    let defaults: ModelDefaults
+    /// Its limits may change.
+    var defaults: ModelDefaults
     let folder: String
     /// DP ranks that the deployment may ever have.
     let rankCountMax: Int

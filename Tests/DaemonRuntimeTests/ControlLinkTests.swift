@@ -83,6 +83,25 @@ import Testing
         link.close()
     }
 
+    /// A coordinator that was reloaded says anew what counts; an earlier release says nothing.
+    @Test func limitsThatComeLaterAreTold() throws {
+        let link = try link()
+        configure()
+        var changed = AssignedConfiguration(
+            worker: 3, dpRank: 3, tpRank: 0,
+            entries: [ConfigurationEntry(key: "max-logprobs", value: "5")], lease: .seconds(3600),
+            readyDeadline: .seconds(1), position: GroupPosition(rank: 3, worldSize: 4))
+        changed.protocolVersion = Self.configuration.protocolVersion
+        answer(.config(changed))
+        func limits() -> [ConfigurationEntry]? {
+            for case .limits(let entries) in events { return entries }
+            return nil
+        }
+        #expect(loop.run(until: deadline()) { limits() != nil })
+        #expect(limits() == changed.entries && configurations() == 1)
+        link.close()
+    }
+
     @Test func whatIsSaidIsInTheVersionThatTheCoordinatorChose() throws {
         let link = try link()
         link.heartbeat = {

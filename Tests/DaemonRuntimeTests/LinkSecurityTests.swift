@@ -380,6 +380,7 @@ import Testing
         (["--data-parallel-address", "localhost"], ""),
         (["--data-parallel-address", "127.example.org"], "links leave this host"),
         (["--keys", "/nonexistent"], "/nonexistent/coordinator.secret is missing"),
+        (["--keys-at-reload", "/nonexistent"], "/nonexistent: belongs to --keys"),
     ])
     func linksThatLeaveTheHostNeedKeysOrAChoice(arguments: [String], problem: String) throws {
         let options = try Options(daemon: .coordinator, arguments: ["model"] + arguments)

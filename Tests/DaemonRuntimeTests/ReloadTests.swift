@@ -1,4 +1,5 @@
 import Foundation
+import Protocol
 import Testing
 
 @testable import DaemonRuntime
@@ -18,10 +19,10 @@ import Testing
     @Test func onlySomeOptionsAreTakenOver() {
         #expect(
             OptionTable.all.filter(\.isReloadable).map(\.name) == [
-                "log-level", "api-key", "ssl-certfile", "ssl-keyfile",
-                "enable-prompt-tokens-details", "shutdown-timeout",
+                "max-num-queued-reqs", "max-logprobs", "log-level", "api-key", "ssl-certfile",
+                "ssl-keyfile", "enable-prompt-tokens-details", "shutdown-timeout", "lease",
+                "ready-timeout",
             ])
-        #expect(OptionTable.deployment.allSatisfy { !$0.isReloadable })
     }
 
     @Test func otherValuesAreTakenOrNeedARestart() throws {
@@ -31,10 +32,10 @@ import Testing
         let (new, changes) = try options.reread()
         #expect(
             changes == [
-                OptionChange(name: "model", before: "a", after: "b", isTaken: false),
-                OptionChange(name: "log-level", before: "info", after: "debug", isTaken: true),
-                OptionChange(name: "port", before: "9000", after: "9001", isTaken: false),
-                OptionChange(name: "shutdown-timeout", before: "5", after: "6", isTaken: true),
+                OptionChange(name: "model", before: "a", after: "b", effect: .needsRestart),
+                OptionChange(name: "log-level", before: "info", after: "debug", effect: .taken),
+                OptionChange(name: "port", before: "9000", after: "9001", effect: .needsRestart),
+                OptionChange(name: "shutdown-timeout", before: "5", after: "6", effect: .taken),
             ])
         #expect(new.text("model") == "a" && new.integer("port") == 9000)
         #expect(new.integer("shutdown-timeout") == 6 && new.text("log-level") == "debug")
@@ -42,6 +43,21 @@ import Testing
         try write("model: b", "port: 9000")
         #expect(try new.reread().changes.map(\.name) == ["model", "log-level", "shutdown-timeout"])
         #expect(try new.reread().options.integer("shutdown-timeout") == 30)
+    }
+
+    @Test func limitsOfTheDeploymentAreTheCoordinators() throws {
+        try write("model: a", "max-logprobs: 5", "lease: 400")
+        let arguments = ["--config", path]
+        let coordinator = try Options(daemon: .coordinator, arguments: arguments)
+        let gateway = try Options(daemon: .gateway, arguments: arguments)
+        try write("model: a", "max-logprobs: 6", "lease: 500")
+        func effects(_ options: Options) throws -> [String: OptionChange.Effect] {
+            try options.reread().changes.reduce(into: [:]) { $0[$1.name] = $1.effect }
+        }
+        #expect(try effects(coordinator) == ["max-logprobs": .taken, "lease": .taken])
+        #expect(try effects(gateway) == ["max-logprobs": .ofCoordinator])
+        // A peer that has another value than the coordinator by now is let in.
+        #expect(gateway.declared.map(\.key) == ["model"])
     }
 
     @Test func theCommandLineStillGoesBeforeTheFile() throws {
@@ -62,7 +78,7 @@ import Testing
         #expect(
             changes == [
                 OptionChange(
-                    name: "api-key", before: "1 hidden", after: "2 hidden", isTaken: true)
+                    name: "api-key", before: "1 hidden", after: "2 hidden", effect: .taken)
             ])
     }
 
@@ -81,13 +97,15 @@ import Testing
 
     /// A reload, with a logger whose lines are read.
     func reload(
-        _ options: Options, _ prepare: (Options, [OptionChange]) throws -> () -> Void
+        _ options: Options,
+        _ prepare: (Options, [OptionChange]) throws -> () -> Void = { _, _ in {} }
     ) throws -> (result: Reload?, lines: [String]) {
         var ends: [Int32] = [0, 0]
         try #require(pipe(&ends) == 0)
         let logger = Logger(daemon: "test", threshold: .info, descriptor: ends[1])
         let links = LinkOptions(
-            role: .gateway, peers: [], addresses: ["data-parallel-address"], listens: false)
+            role: .gateway, peers: [.coordinator], addresses: ["data-parallel-address"],
+            listens: false)
         let result = Reload.run(
             options, try links.security(options), links: links, logger: logger,
             notifier: ServiceNotifier(), prepare: prepare)
@@ -125,6 +143,36 @@ import Testing
         }
         #expect(result == nil)
         #expect(lines.count == 1 && lines[0].contains("stays as it was: the certificate is none"))
+    }
+
+    /// Where the folder of the start cannot change under the process, as credentials of systemd.
+    @Test func aReloadTakesKeysFromAnotherFolderOnceItHasSome() throws {
+        let (first, later) = (path + ".first", path + ".later")
+        defer {
+            for folder in [first, later] { try? FileManager.default.removeItem(atPath: folder) }
+        }
+        try KeyFolder(first).create()
+        try FileManager.default.createDirectory(
+            atPath: later, withIntermediateDirectories: false)
+        let options = try Options(
+            daemon: .gateway, arguments: ["--keys", first, "--keys-at-reload", later])
+        func ring(_ folder: String) throws -> LinkSecurity {
+            .keys(try KeyRing(folder: folder, role: .gateway, peers: [.coordinator]))
+        }
+        let before = try reload(options)
+        #expect(before.lines == ["notice test: reloaded: nothing has changed"])
+        #expect(before.result?.security == (try ring(first)))
+        try KeyFolder(later).create()
+        let after = try reload(options)
+        let line = "notice test: reloaded --keys: gateway.secret is another one"
+        #expect(after.lines.contains(line))
+        #expect(after.result?.security == (try ring(later)))
+        // Half of a set is none, and the keys that count stay.
+        try FileManager.default.removeItem(atPath: later + "/coordinator.public")
+        let broken = try reload(options)
+        #expect(broken.result == nil)
+        #expect(broken.lines.count == 1)
+        #expect(broken.lines[0].contains("coordinator.public is missing"))
     }
 
     @Test func aReloadWithoutChangesSaysSo() throws {

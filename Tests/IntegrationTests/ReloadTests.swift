@@ -62,6 +62,51 @@ import Testing
         #expect(cell.stop() == [0, 0, 0])
     }
 
+    /// The deployment's limits are the coordinator's, which tells workers and gateways.
+    @Test func limitsChangeWhereTheCoordinatorIsReloaded() throws {
+        let folder = Self.folder()
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let file = folder.appendingPathComponent("phalanx.yaml").path
+        func write(_ queued: Int, _ logprobs: Int, _ lease: Int) throws {
+            let text = """
+                max-num-seqs: 2
+                max-num-queued-reqs: \(queued)
+                max-logprobs: \(logprobs)
+                lease: \(lease)
+
+                """
+            try text.write(toFile: file, atomically: true, encoding: .utf8)
+        }
+        try write(1, 2, 5000)
+        let cell = try RunningCell(dp: 1, options: ["--config", file])
+        func status(_ fields: [String: Any]) throws -> Int {
+            let body = Self.body.merging(fields) { $1 }
+            return try cell.http.post("/v1/completions", body).status
+        }
+        func status(sequences: Int) throws -> Int {
+            try status(["prompt": Array(repeating: "In the beginning", count: sequences)])
+        }
+        #expect(try status(sequences: 3) == 200 && status(sequences: 4) == 400)
+        #expect(try status(["logprobs": 2]) == 200 && status(["logprobs": 3]) == 400)
+        try write(3, 3, 1000)
+        cell.coordinator.send(SIGHUP)
+        try Self.wait(cell, cell.coordinator, "reloaded --lease: 5000 becomes 1000")
+        try Self.wait(cell, cell.workers[0], "the coordinator has another --max-num-queued-reqs")
+        try Self.wait(cell, cell.gateway, "the coordinator has another --max-logprobs")
+        #expect(try status(["logprobs": 3]) == 200)
+        try cell.wait("room for five sequences", within: 30) { try status(sequences: 5) == 200 }
+        #expect(try status(sequences: 6) == 400)
+        try write(0, 1, 5000)
+        cell.coordinator.send(SIGHUP)
+        try Self.wait(
+            cell, cell.workers[0], "the coordinator has another --max-num-queued-reqs", times: 2)
+        try cell.wait("room for two sequences", within: 30) { try status(sequences: 3) == 400 }
+        #expect(try status(sequences: 2) == 200 && status(["logprobs": 2]) == 400)
+        #expect(!cell.workers[0].log.contains("left the view"))
+        #expect(cell.stop() == [0, 0, 0])
+    }
+
     /// What systemd hears: Type=notify-reload waits for exactly this.
     @Test func aReloadIsReportedToTheServiceManager() throws {
         let path = Self.folder().path

@@ -21,8 +21,8 @@ struct Membership {
     let worldSize: UInt32
     let placesMax: UInt32
     let tensorParallelSize: UInt32
-    let configuration: [ConfigurationEntry]
-    let lease: Interval
+    var configuration: [ConfigurationEntry]
+    var lease: Interval
     /// What the coordinator speaks, and its release.
     let protocols: ProtocolRange
     let softwareVersion: String

@@ -13,10 +13,10 @@ struct CoordinatorCore {
         /// With fewer nothing is served; more are not taken.
         let ranksMin: UInt32
         let ranksMax: UInt32
-        let configuration: [ConfigurationEntry]
-        let lease: Interval
+        var configuration: [ConfigurationEntry]
+        var lease: Interval
         /// For all workers to appear, load and say READY; and again after a view is retired.
-        let readyTimeout: Interval
+        var readyTimeout: Interval
         var protocols = ProtocolRange.ofThisBuild
         var softwareVersion = ""
     }
@@ -40,7 +40,9 @@ struct CoordinatorCore {
     /// How long a larger view waits for others that could be in it too.
     static let gatherMax = Interval.seconds(10)
 
-    let settings: Settings
+    var settings: Settings
+    /// When a shorter lease begins: the peers still keep the rhythm of the old one.
+    var leaseBegins: Instant?
     var membership: Membership
     var loads = LoadTable()
     var view: View {
@@ -161,9 +163,10 @@ struct CoordinatorCore {
     /// To be called several times a lease.
     mutating func onTimer(at now: Instant) -> [Action] {
         var actions: [Action] = []
+        beginLease(at: now)
         for lost in membership.expire(at: now) {
             let silence =
-                "\(lost.description) has been silent for \(settings.lease.milliseconds) ms"
+                "\(lost.description) has been silent for \(membership.lease.milliseconds) ms"
             actions += onLost(lost, silence, at: now)
         }
         actions += perform(wake?.onTimer(at: now) ?? .none, at: now)
@@ -191,22 +194,10 @@ struct CoordinatorCore {
             return [.warn(text), .send(identity, .refuse(refusal))]
         case .admit(let peer, let replaced):
             var actions: [Action] = []
-            let tensorParallelSize = settings.tensorParallelSize
-            var configuration = AssignedConfiguration(
-                worker: peer.worker,
-                dpRank: peer.worker / tensorParallelSize,
-                tpRank: peer.worker % tensorParallelSize,
-                entries: settings.configuration,
-                lease: settings.lease,
-                readyDeadline: deadline.map { $0 - now } ?? settings.readyTimeout,
-                position: peer.role == .worker
-                    ? membership.expectedPosition(of: peer.worker)
-                    : GroupPosition(rank: 0, worldSize: settings.worldSize))
             if peer.role == .worker && hello.worker != nil { followsAnother = true }
-            configuration.protocolVersion = peer.protocolVersion
             actions.append(.log("\(peer.description) said HELLO"))
             // First of all, so that a peer knows who it is before it hears of a view.
-            actions.append(.send(identity, .config(configuration)))
+            actions.append(.send(identity, .config(assignment(of: peer, at: now))))
             if let replaced {
                 let isOther = replaced.identity != identity
                 // The same process in a view that still stands has lost its part of it.

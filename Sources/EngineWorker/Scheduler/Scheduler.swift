@@ -30,7 +30,7 @@ internal import Protocol
 /// The best running sequence is never preempted, and alone it fits (``SubmitRejection/neverFits``);
 /// so some sequence always gets further.
 public struct Scheduler: Sendable {
-    public let limits: SchedulerLimits
+    public private(set) var limits: SchedulerLimits
 
     var pool: BlockPool
     var sequences = SequenceTable()
@@ -106,6 +106,12 @@ public struct Scheduler: Sendable {
         waiting.insert(new.id, key: key)
         waitingTokens += new.promptTokens.count + new.deliveredTokens.count
         return .accepted
+    }
+
+    /// So many sequences may wait from now on. Those that wait already stay.
+    public mutating func limitWaiting(to most: Int) {
+        precondition(most > 0, "\(most) waiting sequences")
+        limits.maxSequencesWaiting = most
     }
 
     private func rejection(of new: NewSequence) -> SubmitRejection? {

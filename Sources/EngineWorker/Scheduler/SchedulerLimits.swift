@@ -1,4 +1,5 @@
-/// The bounds of one DP rank's scheduler; they hold for the life of the process.
+/// The bounds of one DP rank's scheduler; but for that on waiting sequences they hold for the life
+/// of the process.
 public struct SchedulerLimits: Hashable, Sendable {
     /// In which order sequences are admitted, and whom a lack of blocks hits first.
     public enum Policy: Hashable, Sendable {
@@ -19,7 +20,7 @@ public struct SchedulerLimits: Hashable, Sendable {
     /// `max-model-len`: tokens of one sequence, prompt and output.
     public let maxModelLength: Int
     /// Sequences that may wait; the next one is refused.
-    public let maxSequencesWaiting: Int
+    public internal(set) var maxSequencesWaiting: Int
     /// Blocks of the KV cache.
     public let blockCount: Int
     /// Positions of one block.

@@ -90,6 +90,13 @@ import Testing
             harness.submit(9, prompt: 1),
         ]
         #expect(actions == [.accepted, .accepted, rejected(.queueFull(limit: 2))])
+        // Another limit is for those who come; who waits is not sent away.
+        harness.scheduler.limitWaiting(to: 3)
+        actions = [harness.submit(9, prompt: 1), harness.submit(10, prompt: 1)]
+        #expect(actions == [.accepted, rejected(.queueFull(limit: 3))])
+        harness.scheduler.limitWaiting(to: 1)
+        #expect(harness.scheduler.statistics.waiting == 3)
+        #expect(harness.submit(10, prompt: 1) == rejected(.queueFull(limit: 1)))
         try harness.scheduler.checkInvariants()
     }
 

@@ -3,7 +3,6 @@ import glob
 import http.client
 import json
 import os
-import re
 import subprocess
 import time
 
@@ -214,11 +213,3 @@ class Held:
 
 def journal(unit, *arguments):
     return run("journalctl", "--no-pager", "--output=cat", f"--unit={unit}", *arguments)
-
-
-def handles_hangup(pid):
-    """Whether the process blocks or catches SIGHUP, and so may be reloaded."""
-    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-        text = file.read()
-    masks = re.findall(r"^Sig(?:Blk|Cgt):\s*([0-9a-f]+)$", text, re.MULTILINE)
-    return any(int(mask, 16) & 1 for mask in masks)

@@ -25,7 +25,8 @@ class StartTests(unittest.TestCase):
             "curl", "--silent", "--show-error", "--fail", "--max-time", "30",
             f"http://{ADDRESS[0]}:{ADDRESS[1]}/v1/completions",
             "--header", "Content-Type: application/json",
-            "--data", '{"model": "demo", "prompt": "In the beginning", "max_tokens": 8}')
+            "--data", '{"model": "demo", "prompt": "In the beginning", "max_tokens": 8, '
+            '"ignore_eos": true}')
         self.assertEqual(json.loads(first)["usage"]["completion_tokens"], 8)
         print(f"start to answer {started * 1000:.0f} ms", flush=True)
 

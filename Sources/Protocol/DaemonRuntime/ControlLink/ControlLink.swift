@@ -20,6 +20,8 @@ public final class ControlLink {
         case drain(reason: String)
         /// Have the experts for this position in the next view.
         case prepare(GroupPosition)
+        /// The coordinator was reloaded, or repeats itself: of these entries limits may be new.
+        case limits([ConfigurationEntry])
         /// The others do without this process: it may end.
         case released
     }
@@ -31,7 +33,8 @@ public final class ControlLink {
     private let loop: EventLoop
     private let logger: Logger
     private let endpoint: String
-    private let patience: Interval?
+    /// How long the first HELLO may go unanswered; nil: for ever.
+    public var patience: Interval?
     private let incarnation: Incarnation
     private var hello: Hello
     private let onEvent: (Event) -> Void
@@ -204,7 +207,12 @@ public final class ControlLink {
         lastHeard = MonotonicClock.now()
         switch message.body {
         case .config(let configuration):
-            if !isConfigured { onConfigured(configuration) }
+            if isConfigured {
+                lease = configuration.lease
+                onEvent(.limits(configuration.entries))
+            } else {
+                onConfigured(configuration)
+            }
         case .refuse(let refusal):
             onRefusal(refusal)
         case .view(let view):

@@ -19,7 +19,7 @@ public struct Reload {
         defer { notifier.reloaded() }
         do {
             let (fresh, changes) = try options.reread()
-            let secured = try links.security(fresh)
+            let secured = try links.security(fresh, isReload: true)
             let takeOver = try prepare(fresh, changes)
             takeOver()
             let name = fresh.requiredText("log-level")
@@ -38,9 +38,10 @@ public struct Reload {
     ) {
         for change in changes {
             let what = "--\(change.name): \(change.before) becomes \(change.after)"
-            if change.isTaken {
-                logger.notice("reloaded \(what)")
-            } else {
+            switch change.effect {
+            case .taken: logger.notice("reloaded \(what)")
+            case .ofCoordinator: logger.notice("reloaded \(what); what counts is the coordinator's")
+            case .needsRestart:
                 logger.warning("\(what) needs a restart; until then it stays as it was")
             }
         }
@@ -71,7 +72,10 @@ public struct LinkOptions: Sendable {
         self.listens = listens
     }
 
-    public func security(_ options: Options) throws(KeyError) -> LinkSecurity {
-        try LinkSecurity(options, role: role, peers: peers, addresses: addresses)
+    public func security(
+        _ options: Options, isReload: Bool = false
+    ) throws(KeyError) -> LinkSecurity {
+        try LinkSecurity(
+            options, role: role, peers: peers, addresses: addresses, isReload: isReload)
     }
 }

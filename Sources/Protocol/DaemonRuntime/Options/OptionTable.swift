@@ -25,6 +25,7 @@ public enum OptionTable {
             help: "Tokens that a DP rank computes in one tick."),
         .init(
             "max-num-queued-reqs", .integer(0...1_048_576), .deployment, default: "1024",
+            isReloadable: true,
             help: "Sequences that wait at a DP rank beyond those that run; more are answered 429."),
         .init(
             "block-size", .integer(1...1024), .deployment, default: "16",
@@ -93,7 +94,7 @@ public enum OptionTable {
             check: AdditionalConfiguration.problem,
             help: "JSON; of vLLM-Ascend's keys ascend_scheduler_config and torchair_graph_config."),
         .init(
-            "max-logprobs", .integer(0...1024), .deployment, default: "20",
+            "max-logprobs", .integer(0...1024), .deployment, default: "20", isReloadable: true,
             help: "Largest logprobs that a request may ask for."),
         .init(
             "generation-config", .choice(["auto", "vllm"]), .deployment, default: "auto",
@@ -124,6 +125,10 @@ public enum OptionTable {
             "keys", .text, everyone,
             help: "Folder with the keys of links, as phalanxctl keys makes it: links are encrypted "
                 + "and authenticated."),
+        .init(
+            "keys-at-reload", .text, everyone,
+            help: "Folder of keys that a reload takes instead of those of --keys, once it has the "
+                + "daemon's secret."),
         .init(
             "plaintext-links", .flag, everyone, default: "false",
             help: "Links that leave the host need no keys; only for networks that nobody else "
@@ -202,9 +207,11 @@ public enum OptionTable {
             help: "Network device for UCX, as in UCX_NET_DEVICES."),
         .init(
             "lease", .integer(100...600_000), .node([.coordinator]), default: "5000",
+            isReloadable: true,
             help: "Milliseconds of silence after which a peer counts as lost."),
         .init(
             "ready-timeout", .integer(1...86_400), .node([.coordinator, .worker]), default: "600",
+            isReloadable: true,
             help: "Seconds that workers have to appear, load the model and connect; that the "
                 + "coordinator has to answer a worker."),
     ]

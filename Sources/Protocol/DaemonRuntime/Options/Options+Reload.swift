@@ -1,11 +1,18 @@
 /// An option that command line and file now give another value.
 public struct OptionChange: Hashable, Sendable {
+    public enum Effect: Hashable, Sendable {
+        case taken
+        /// The deployment has one value, the coordinator's, which tells it when it is reloaded.
+        case ofCoordinator
+        /// The process goes on with the old one.
+        case needsRestart
+    }
+
     public let name: String
     /// For people: without secrets.
     public let before: String
     public let after: String
-    /// False: the process goes on with the old one, and a restart is needed.
-    public let isTaken: Bool
+    public let effect: Effect
 }
 
 extension Options {
@@ -25,10 +32,16 @@ extension Options {
             changes.append(
                 OptionChange(
                     name: name, before: Self.text(before[name], name),
-                    after: Self.text(after[name], name), isTaken: specification.isReloadable))
+                    after: Self.text(after[name], name), effect: effect(of: specification)))
             if specification.isReloadable { merged.values[name] = fresh.values[name] }
         }
         return (merged, changes)
+    }
+
+    private func effect(of specification: OptionSpecification) -> OptionChange.Effect {
+        guard specification.isReloadable else { return .needsRestart }
+        return specification.scope == .deployment && daemon != .coordinator
+            ? .ofCoordinator : .taken
     }
 
     private static func text(_ values: [String]?, _ name: String) -> String {

@@ -188,9 +188,10 @@ public struct Options: Sendable {
 
     // MARK: The deployment-wide part
 
-    /// The deployment-wide keys that were given here, in the table's order.
+    /// The deployment-wide keys that were given here, in the table's order: what must be the same
+    /// at the coordinator. Limits that it may change meanwhile are not among them.
     public var declared: [ConfigurationEntry] {
-        OptionTable.deployment.compactMap { specification in
+        OptionTable.deployment.filter { !$0.isReloadable }.compactMap { specification in
             values[specification.name]?.last.map {
                 ConfigurationEntry(key: specification.name, value: $0)
             }

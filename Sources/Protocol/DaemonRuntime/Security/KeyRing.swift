@@ -35,6 +35,11 @@ public struct KeyRing: Hashable, Sendable {
         self.userIDs = userIDs
     }
 
+    /// Whether a daemon of `role` could be meant to take its keys from there.
+    static func holds(_ folder: String, _ role: KeyRole) -> Bool {
+        access("\(folder)/\(role.rawValue).secret", F_OK) == 0
+    }
+
     /// Those of `role`, the current one first.
     func keys(of role: KeyRole) -> [String] { known[role] ?? [] }
 

@@ -12,12 +12,21 @@ public enum LinkSecurity: Hashable, Sendable {
     /// - Parameters:
     ///   - peers: the roles that this one talks to.
     ///   - addresses: option names whose values are addresses of links.
+    ///   - isReload: the keys may lie in `--keys-at-reload` by now.
     public init(
-        _ options: Options, role: KeyRole, peers: [KeyRole], addresses: [String]
+        _ options: Options, role: KeyRole, peers: [KeyRole], addresses: [String],
+        isReload: Bool = false
     ) throws(KeyError) {
+        let later = options.text("keys-at-reload")
         if let folder = options.text("keys") {
-            self = .keys(try KeyRing(folder: folder, role: role, peers: peers))
+            let later = isReload ? later.flatMap { KeyRing.holds($0, role) ? $0 : nil } : nil
+            self = .keys(try KeyRing(folder: later ?? folder, role: role, peers: peers))
             return
+        }
+        if let later {
+            throw KeyError(
+                description: "--keys-at-reload \(later): belongs to --keys, whose keys count until "
+                    + "the first reload")
         }
         let outside = addresses.first { !Self.isLoopback(options.text($0) ?? "127.0.0.1") }
         if let outside, !options.flag("plaintext-links") {
