@@ -37,6 +37,8 @@ struct Peer: Equatable {
     var reported: Heartbeat?
     /// What a worker has, or is about to have, experts for.
     var position: GroupPosition?
+    /// What it was told last to load, until it answers: no experts are certain meanwhile.
+    var asked: GroupPosition?
     /// It takes no new sequences, and should be in no further view.
     var isDraining = false
     /// Why it goes, once it has nothing left to do but for others.

@@ -231,7 +231,7 @@ struct CoordinatorCore {
         membership.update(peer.identity) {
             $0.stage = .ready(ready)
             let first = GroupPosition(rank: $0.worker, worldSize: settings.worldSize)
-            $0.position = ready.position ?? first
+            ($0.position, $0.asked) = (ready.position ?? first, nil)
         }
         // Even while others are loading: of two models the later READY is refused.
         if let refused = refuseOtherModel(of: peer) { return refused }
