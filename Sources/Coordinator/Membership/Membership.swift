@@ -100,7 +100,8 @@ struct Membership {
         }
         var worker: UInt32 = 0
         if hello.role == .worker {
-            switch place(for: hello) {
+            let own = replaced.flatMap { $0.identity == identity ? $0.worker : nil }
+            switch place(for: hello, own: own) {
             case .free(let index): worker = index
             case .refused(let refusal):
                 if let replaced { insert(replaced) }
@@ -124,28 +125,6 @@ struct Membership {
         // It was in a view of which this coordinator may know nothing.
         if hello.role == .worker, hello.worker != nil { expect(worker) }
         return .admit(peer, replaced: replaced)
-    }
-
-    private func refusalOfProtocols(_ hello: Hello) -> Refusal {
-        let text = protocols.refusal(
-            of: hello.protocols, peer: "version \(hello.softwareVersion) on \(hello.node)",
-            this: "the coordinator (version \(softwareVersion))")
-        return Refusal(reason: .protocolVersion, text: text ?? "no protocol in common")
-    }
-
-    private func refusal(of hello: Hello) -> Refusal? {
-        let differences = hello.declared.compactMap { entry -> ConfigurationDifference? in
-            let ours = configuration.first { $0.key == entry.key }?.value ?? ""
-            if ours == entry.value { return nil }
-            return ConfigurationDifference(
-                key: entry.key, coordinatorValue: ours, peerValue: entry.value)
-        }
-        if differences.isEmpty { return nil }
-        return Refusal(
-            reason: .configuration,
-            text: "the configuration differs from the coordinator's in "
-                + "\(differences.map(\.key).joined(separator: ", "))",
-            differences: differences)
     }
 
     /// The worker that drives the device of the one that says HELLO.
