@@ -39,7 +39,10 @@ extension CoordinatorCore {
         guard let plan, !plan.workers.isEmpty else { return actions + releaseTheLast(at: now) }
         guard plan.unprepared.isEmpty else { return actions }
         if view.state == .retired { return actions + form(plan, at: now) }
-        if plan.workers == view.members.map(\.worker) { return actions }
+        if plan.workers == view.members.map(\.worker) {
+            growsSince = nil
+            return actions
+        }
         if waitsForMore(than: plan, at: now) { return actions }
         return actions + change(to: plan, at: now)
     }

@@ -1,0 +1,57 @@
+import Protocol
+import Testing
+
+@testable import Coordinator
+
+/// What goes wrong while the group changes.
+@Suite struct ElasticFaultTests {
+    private static func serving(_ worldSize: UInt32 = 2) -> Deployment {
+        var deployment = Deployment(worldSize: worldSize, ranks: 1...8)
+        deployment.helloAll()
+        deployment.readyAll()
+        deployment.joinAll(view: 1)
+        return deployment
+    }
+
+    private func position(_ rank: UInt32, _ worldSize: UInt32) -> GroupPosition {
+        GroupPosition(rank: rank, worldSize: worldSize)
+    }
+
+    private func prepared(_ numbers: Range<UInt64>, of worldSize: UInt32, _ group: inout Deployment)
+    {
+        for number in numbers {
+            let position = position(UInt32(number), worldSize)
+            _ = group.say(number, .prepared(position, failure: ""))
+        }
+    }
+
+    /// Time passes, and nobody is lost.
+    private func live(
+        _ stages: [UInt64: WorkerStage], for seconds: Int, _ deployment: inout Deployment
+    ) -> [CoordinatorCore.Action] {
+        var actions: [CoordinatorCore.Action] = []
+        for _ in 0..<seconds {
+            for (number, stage) in stages.sorted(by: { $0.key < $1.key }) {
+                actions += deployment.say(number, Deployment.heartbeat(stage))
+            }
+            actions += deployment.wait(.seconds(1))
+        }
+        return actions
+    }
+
+    @Test func whoGatheredOnceGathersAgain() {
+        var deployment = Self.serving()
+        for round in 0..<2 as Range<UInt64> {
+            let (new, loads) = (2 + 2 * round, 3 + 2 * round)
+            _ = deployment.say(new, Deployment.hello(device: 2))
+            _ = deployment.say(loads, Deployment.hello(device: 3))
+            _ = deployment.say(new, Deployment.ready(new, position: position(2, 3)))
+            prepared(0..<2, of: 3, &deployment)
+            // The other one loads still, and comes in the same view.
+            #expect(deployment.core.activeView == 1)
+            for number in [new, loads] { _ = deployment.say(number, .leave(reason: "crashed")) }
+            prepared(0..<2, of: 2, &deployment)
+            _ = live([0: .idle, 1: .idle], for: 15, &deployment)
+        }
+    }
+}
