@@ -54,4 +54,22 @@ import Testing
             _ = live([0: .idle, 1: .idle], for: 15, &deployment)
         }
     }
+
+    /// Nobody else repeats to it what it has to answer.
+    @Test func aMemberThatDrainsAlreadyIsToldOfItsViewAgain() {
+        var deployment = Self.serving()
+        _ = deployment.say(1, .leave(reason: "crashed"))
+        _ = deployment.say(2, Deployment.hello(device: 1))
+        _ = deployment.say(0, Deployment.ready(0, address: 50))
+        _ = deployment.say(2, Deployment.ready(2, position: position(1, 2)))
+        _ = deployment.say(0, .prepared(position(0, 2), failure: ""))
+        #expect(deployment.core.view.state == .forming)
+        _ = deployment.say(0, .viewJoined(view: 3))
+        let draining = deployment.say(2, Deployment.heartbeat(.draining), knowing: 3)
+        #expect(draining.views(to: 2).map(\.state) == [.forming])
+        _ = deployment.say(2, .viewJoined(view: 3))
+        #expect(deployment.core.activeView == 3)
+        #expect(
+            deployment.say(2, Deployment.heartbeat(.draining), knowing: 3).views(to: 2).isEmpty)
+    }
 }

@@ -283,7 +283,8 @@ struct CoordinatorCore {
             switch (view.state, stage) {
             case (.active, .connecting), (.active, .standby): isMember(peer)
             case (.forming, .standby): isMember(peer)
-            case (.forming, .connecting): peer.stage == peer.ready.map { .ready($0) }
+            case (.forming, .connecting), (.forming, .draining):
+                isMember(peer) && peer.stage == peer.ready.map { .ready($0) }
             case (.retired, .standby): peer.ready == nil && view.number > 0
             default: false
             }
