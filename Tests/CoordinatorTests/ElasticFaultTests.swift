@@ -72,4 +72,63 @@ import Testing
         #expect(
             deployment.say(2, Deployment.heartbeat(.draining), knowing: 3).views(to: 2).isEmpty)
     }
+
+    /// Says READY for a view of `worldSize`, with what was prepared.
+    private func ready(_ numbers: Range<UInt64>, of worldSize: UInt32, _ group: inout Deployment) {
+        for number in numbers {
+            let address = UInt8(truncatingIfNeeded: group.core.view.number * 10 + UInt32(number))
+            _ = group.say(
+                number,
+                Deployment.ready(
+                    number, address: address, position: position(UInt32(number), worldSize)))
+        }
+    }
+
+    /// A third worker comes that cannot be connected; the view that has it is forming.
+    private func withNewcomer(_ deployment: inout Deployment) {
+        _ = deployment.say(2, Deployment.hello(device: 2))
+        _ = deployment.say(2, Deployment.ready(2, position: position(2, 3)))
+        prepared(0..<2, of: 3, &deployment)
+        ready(0..<3, of: 3, &deployment)
+    }
+
+    @Test(arguments: [(0, [2]), (2, [0, 1])] as [(UInt64, [UInt32])])
+    func aNewcomerThatCannotBeConnectedEndsNoGroup(reporter: UInt64, names: [UInt32]) {
+        var deployment = Self.serving()
+        withNewcomer(&deployment)
+        for delay in [30, 60, 120] {
+            #expect(deployment.core.view.state == .forming)
+            #expect(deployment.core.view.members.count == 3)
+            let broken = ControlBody.peerSilent(
+                view: deployment.core.view.number, tick: 0, workers: names, reason: "timed out")
+            let ended = deployment.say(reporter, broken)
+            #expect("\(ended)".contains("is left out for \(delay) s"))
+            ready(0..<3, of: 3, &deployment)
+            prepared(0..<2, of: 2, &deployment)
+            #expect(deployment.core.view.members.map(\.worker) == [0, 1])
+            let number = deployment.core.view.number
+            for worker in [0, 1] as [UInt64] {
+                _ = deployment.say(worker, .viewJoined(view: number))
+            }
+            let stages: [UInt64: WorkerStage] = [0: .idle, 1: .idle, 2: .standby]
+            _ = live(stages, for: delay - 1, &deployment)
+            #expect(deployment.core.activeView == number)
+            // Then it is tried again.
+            _ = live(stages, for: 2, &deployment)
+            prepared(0..<2, of: 3, &deployment)
+            #expect(deployment.core.view.state == .retired)
+            ready(0..<3, of: 3, &deployment)
+        }
+    }
+
+    @Test func whoHasServedIsNotHeldBack() {
+        var deployment = Self.serving()
+        withNewcomer(&deployment)
+        let lost = ControlBody.peerSilent(
+            view: deployment.core.view.number, tick: 0, workers: [1], reason: "timed out")
+        let ended = deployment.say(0, lost)
+        #expect(!"\(ended)".contains("is left out"))
+        ready(0..<3, of: 3, &deployment)
+        #expect(deployment.core.view.members.count == 3)
+    }
 }

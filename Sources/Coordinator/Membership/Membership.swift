@@ -358,8 +358,8 @@ struct Membership {
         guard peer.role == .worker else { return }
         let worker = peer.worker
         ranks.onWorker(worker, isUsable: peer.isUsable, isDraining: peer.isDraining)
-        // Who drains is not waited for.
-        if peer.isUsable || peer.isDraining {
+        // Who drains or is left out is not waited for.
+        if peer.isUsable || peer.isDraining || peer.isHeldBack {
             awaitedMissing.remove(worker)
         } else if awaited.contains(worker) {
             awaitedMissing.insert(worker)

@@ -43,11 +43,15 @@ struct Peer: Equatable {
     var isDraining = false
     /// Why it goes, once it has nothing left to do but for others.
     var departure: String?
+    /// It has kept a view from forming that would have been its first one.
+    var isHeldBack = false
+    /// How often that has happened since it was in an active view.
+    var heldBackCount = 0
     /// The operator who asked that it drain.
     var drainAskedBy: Incarnation?
 
     /// Whether it could be in the next view.
-    var isUsable: Bool { ready != nil && !isDraining }
+    var isUsable: Bool { ready != nil && !isDraining && !isHeldBack }
 
     var ready: Ready? {
         switch stage {

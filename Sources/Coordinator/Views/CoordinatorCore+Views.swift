@@ -199,6 +199,7 @@ extension CoordinatorCore {
             protocolVersion: view.protocolVersion)
         viewChanged = now
         membership.onServing()
+        noteMembers()
         wake = WakeStateMachine(
             view: number,
             workers: WorkerSet(

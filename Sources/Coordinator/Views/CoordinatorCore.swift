@@ -62,6 +62,10 @@ struct CoordinatorCore {
     var allowance = OperatorAllowance()
     var probes = ProbeRound()
     var backoff = FormationBackoff()
+    /// Of the last view that was active. Looked up, never iterated.
+    var lastMembers: Set<Incarnation> = []
+    /// Who is left out of views for a while.
+    var heldBack: [HeldBack] = []
     /// A worker has come that was in a view before this coordinator was there.
     private var followsAnother = false
 
@@ -140,8 +144,10 @@ struct CoordinatorCore {
             guard number == view.number, view.state != .retired else { return [] }
             let names = workers.map { "worker \($0)" }.joined(separator: ", ")
             let about = names.isEmpty ? "" : " with \(names)"
-            return retire(
-                "worker \(peer.worker) cannot go on\(about) in tick \(tick): \(reason)", at: now)
+            return holdBackNewcomers(among: workers + [peer.worker], at: now)
+                + retire(
+                    "worker \(peer.worker) cannot go on\(about) in tick \(tick): \(reason)",
+                    at: now)
         case .leave(let reason):
             return onLeave(peer, reason, at: now)
         case .askToLeave(let reason):
@@ -169,6 +175,7 @@ struct CoordinatorCore {
         if let ranks = loads.takeChanges() {
             actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
         }
+        readmitNewcomers(at: now)
         if followsAnother && now - started > settings.lease { membership.takeThoseWhoAreHere() }
         actions += review(at: now) + repeatPreparations(at: now) + onProbeTimer(at: now)
         if let deadline, now >= deadline { actions += onDeadline() }
