@@ -131,4 +131,26 @@ import Testing
         ready(0..<3, of: 3, &deployment)
         #expect(deployment.core.view.members.count == 3)
     }
+
+    /// It may load for many minutes, and the others have served without it.
+    @Test func aRestartedCoordinatorDoesNotWaitForWhoLoads() {
+        var deployment = Deployment(worldSize: 3, ranks: 1...8)
+        func hello(_ number: UInt64, knowing view: UInt32) {
+            var hello = Hello(
+                role: .worker, node: "a", device: UInt32(number), pid: 1, softwareVersion: "0",
+                declared: [])
+            hello.worker = UInt32(number)
+            _ = deployment.say(number, .hello(hello), knowing: view)
+        }
+        for number in [0, 1] as [UInt64] {
+            hello(number, knowing: 7)
+            _ = deployment.say(
+                number, Deployment.ready(number, position: position(UInt32(number), 2)))
+        }
+        hello(2, knowing: 7)
+        let stages: [UInt64: WorkerStage] = [0: .standby, 1: .standby, 2: .loading]
+        _ = live(stages, for: 7, &deployment)
+        #expect(deployment.core.view.state == .forming)
+        #expect(deployment.core.view.members.map(\.worker) == [0, 1])
+    }
 }

@@ -47,6 +47,8 @@ struct Membership {
     private var awaitedMissing: WorkerSet
     /// Until all configured workers have served together.
     private(set) var isFirst = true
+    /// There has been a view, of this coordinator or of the one before.
+    private var hasServed = false
     private var lastExpiry: Instant?
     /// Peers looked at, which is what a decision costs.
     var visits: UInt64 = 0
@@ -275,7 +277,10 @@ struct Membership {
     }
 
     /// All have served: from now on the group is who is here.
-    mutating func onServing() { isFirst = false }
+    mutating func onServing() { (isFirst, hasServed) = (false, true) }
+
+    /// A worker has come that was in a view of another coordinator.
+    mutating func onServedBefore() { hasServed = true }
 
     /// Who is not here by now is not waited for: they have served without them before.
     mutating func takeThoseWhoAreHere() {
@@ -288,7 +293,21 @@ struct Membership {
 
     private mutating func expect(_ worker: UInt32) {
         awaited.insert(worker)
-        if self.worker(worker)?.isUsable != true { awaitedMissing.insert(worker) }
+        if let peer = self.worker(worker) {
+            noteAwaited(peer)
+        } else {
+            awaitedMissing.insert(worker)
+        }
+    }
+
+    /// Who drains is not waited for, nor who loads while others could go on as they did before.
+    private mutating func noteAwaited(_ peer: Peer) {
+        let isLoading = hasServed && !isFirst && peer.reported?.stage == .loading
+        if peer.isUsable || peer.isDraining || peer.isHeldBack || isLoading {
+            awaitedMissing.remove(peer.worker)
+        } else if awaited.contains(peer.worker) {
+            awaitedMissing.insert(peer.worker)
+        }
     }
 
     /// Takes out the peers whose lease has run out. To be called several times a lease: after half
@@ -358,12 +377,7 @@ struct Membership {
         guard peer.role == .worker else { return }
         let worker = peer.worker
         ranks.onWorker(worker, isUsable: peer.isUsable, isDraining: peer.isDraining)
-        // Who drains or is left out is not waited for.
-        if peer.isUsable || peer.isDraining || peer.isHeldBack {
-            awaitedMissing.remove(worker)
-        } else if awaited.contains(worker) {
-            awaitedMissing.insert(worker)
-        }
+        noteAwaited(peer)
         switch peer.stage {
         case .configured:
             ready.remove(worker)

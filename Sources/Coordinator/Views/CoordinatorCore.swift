@@ -207,7 +207,10 @@ struct CoordinatorCore {
                 position: peer.role == .worker
                     ? membership.expectedPosition(of: peer.worker)
                     : GroupPosition(rank: 0, worldSize: settings.worldSize))
-            if peer.role == .worker && hello.worker != nil { followsAnother = true }
+            if peer.role == .worker && hello.worker != nil {
+                followsAnother = true
+                if message.view > 0 { membership.onServedBefore() }
+            }
             configuration.protocolVersion = peer.protocolVersion
             actions.append(.log("\(peer.description) said HELLO"))
             // First of all, so that a peer knows who it is before it hears of a view.
