@@ -46,6 +46,7 @@ final class EngineThread {
         case .activate(let view): engine?.activate(view: view)
         case .leaveView:
             engine?.leaveView()
+            preparation?.onViewEnded()
             standBy()
         case .handBack(let reason): engine?.handBack(reason)
         case .wake(let view, let fromTick): engine?.wake(view: view, fromTick: fromTick)

@@ -37,6 +37,10 @@ final class ExpertPreparation {
         if loading == nil { load(position) }
     }
 
+    /// READY says what this worker has: what is loaded still must not take its place behind it. The
+    /// next plan asks anew.
+    func onViewEnded() { wanted = nil }
+
     func onLoaded(_ share: ExpertShare, failure: String?) {
         thread?.join()
         thread = nil
@@ -58,6 +62,8 @@ final class ExpertPreparation {
         else {
             return answer(position, "it is TP rank \(tpRank) of \(tensorParallelSize)")
         }
+        // Two divisions are in memory at once, and not three.
+        engine.prepare(nil)
         let share: ExpertShare
         do throws(ModelLoadError) {
             share = try engine.makeShare(for: layout)

@@ -32,6 +32,8 @@ struct GatewaySessions {
     }
 
     private var sessions: [Session] = []
+    /// Connections whose sessions are over, the last ``gatewaysMax`` of them.
+    private var closed: [[UInt8]] = []
     private var owners: [SequenceID: Owner] = [:]
     private var nextSequence: UInt64 = 1
     private var lastExpiry: Instant?
@@ -42,7 +44,7 @@ struct GatewaySessions {
     enum OpenAction: Equatable {
         /// Answer it; the orphans belong to the gateway's connection before this one.
         case answer(orphans: [SequenceID])
-        /// The session has lost a message: silence makes the gateway begin another.
+        /// The session has lost a message or is over: silence makes the gateway begin another.
         case ignore
         /// There is no room for another gateway.
         case full
@@ -56,6 +58,7 @@ struct GatewaySessions {
             sessions[index].lastHeard = now
             return sessions[index].isBroken ? .ignore : .answer(orphans: [])
         }
+        if closed.contains(identity) { return .ignore }
         let orphans = close { $0.incarnation == incarnation }
         guard sessions.count < Self.gatewaysMax else { return .full }
         sessions.append(
@@ -166,7 +169,9 @@ struct GatewaySessions {
         var orphans: [SequenceID] = []
         for session in sessions where isOver(session) {
             orphans += session.sequences.values.sorted()
+            closed.append(session.identity)
         }
+        if closed.count > Self.gatewaysMax { closed.removeFirst(closed.count - Self.gatewaysMax) }
         sessions.removeAll(where: isOver)
         for orphan in orphans { owners[orphan] = nil }
         return orphans

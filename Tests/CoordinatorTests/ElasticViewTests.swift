@@ -85,6 +85,41 @@ import Testing
         #expect(change.views(to: 0).map(\.state) == [.retired])
     }
 
+    /// Those who were told to load for a larger view lose what they had for the smaller one.
+    @Test func aPlanThatIsOvertakenIsPreparedAnew() {
+        var deployment = Self.serving()
+        _ = deployment.say(2, Deployment.hello(device: 2))
+        _ = deployment.say(3, Deployment.hello(device: 3))
+        _ = deployment.say(2, Deployment.ready(2, position: position(2, 3)))
+        for number in [0, 1] as [UInt64] {
+            _ = deployment.say(number, .prepared(position(UInt32(number), 3), failure: ""))
+        }
+        _ = deployment.say(3, Deployment.ready(3, position: position(3, 4)))
+        let lost = deployment.say(3, .leave(reason: "crashed"))
+        #expect(
+            preparations(lost, [0, 1, 2]) == [[position(0, 3)], [position(1, 3)], [position(2, 3)]])
+        // Answers to what was wanted before, good and bad.
+        #expect(deployment.say(0, .prepared(position(0, 4), failure: "")).isEmpty)
+        #expect(deployment.say(1, .prepared(position(1, 4), failure: "no memory")).isEmpty)
+        #expect(deployment.core.activeView == 1)
+        _ = deployment.say(0, .prepared(position(0, 3), failure: ""))
+        _ = deployment.say(1, .prepared(position(1, 3), failure: ""))
+        let change = deployment.say(2, .prepared(position(2, 3), failure: ""))
+        #expect(change.views(to: 0).map(\.state) == [.retired])
+    }
+
+    @Test func whoLoadsForAPlanThatIsGoneIsToldToForgetIt() {
+        var deployment = Self.serving()
+        _ = deployment.say(2, Deployment.hello(device: 2))
+        _ = deployment.say(2, Deployment.ready(2, position: position(2, 3)))
+        let lost = deployment.say(2, .leave(reason: "crashed"))
+        #expect(preparations(lost, [0, 1]) == [[position(0, 2)], [position(1, 2)]])
+        #expect(deployment.say(0, .prepared(position(0, 3), failure: "")).isEmpty)
+        #expect(deployment.say(0, .prepared(position(0, 2), failure: "")).isEmpty)
+        #expect(deployment.say(1, .prepared(position(1, 2), failure: "")).isEmpty)
+        #expect(deployment.core.activeView == 1)
+    }
+
     @Test func whoLoadsForLongIsNotWaitedFor() {
         var deployment = Self.serving()
         for number in [2, 3] as [UInt64] {
@@ -167,9 +202,11 @@ import Testing
         _ = deployment.say(0, Deployment.ready(0, address: 50))
         _ = deployment.say(8, Deployment.hello(device: 1))
         let ready = deployment.say(8, Deployment.ready(8, position: position(1, 2)))
-        // The survivor has the experts of the old view still.
-        #expect(ready.views(to: 0).map(\.state) == [.forming])
-        #expect(ready.views(to: 0).first?.members.map(\.incarnation.rawValue) == [0, 8])
+        // The survivor has the experts of the old view still, and says so at once.
+        #expect(preparations(ready, [0, 8]) == [[position(0, 2)], []])
+        let forming = deployment.say(0, .prepared(position(0, 2), failure: ""))
+        #expect(forming.views(to: 0).map(\.state) == [.forming])
+        #expect(forming.views(to: 0).first?.members.map(\.incarnation.rawValue) == [0, 8])
     }
 
     @Test func fewerThanTheLeastAreNoGroup() {

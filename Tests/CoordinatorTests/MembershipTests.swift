@@ -30,6 +30,15 @@ import Testing
         #expect(membership.workers.map(\.identity) == [[10], [14], [12]])
     }
 
+    /// The answer to the first HELLO may be on its way, and counts.
+    @Test mutating func whoSaysHelloTwiceKeepsItsPlace() {
+        #expect(admit(10) == 0)
+        #expect(admit(11) == 1)
+        #expect(membership.remove([10])?.worker == 0)
+        #expect(admit(11) == 1)
+        #expect(admit(12) == 0)
+    }
+
     private static func hello(
         _ node: String, _ device: UInt32, startRank: UInt32? = nil
     ) -> Hello {

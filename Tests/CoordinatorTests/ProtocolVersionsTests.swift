@@ -90,7 +90,10 @@ import Testing
         _ = deployment.say(3, hello(2, device: 1))
         _ = deployment.wait(.seconds(1))
         _ = deployment.say(0, Deployment.ready(0, address: 9))
-        let views = deployment.say(3, Deployment.ready(3)).views(to: 3)
+        _ = deployment.say(3, Deployment.ready(3))
+        // It was told to load for a view of its own meanwhile.
+        let position = GroupPosition(rank: 0, worldSize: 2)
+        let views = deployment.say(0, .prepared(position, failure: "")).views(to: 3)
         #expect(views.map(\.protocolVersion) == [2])
     }
 

@@ -43,6 +43,30 @@ import Testing
         #expect(submit(&sessions, second, 1) == .take(SequenceID(rawValue: 3)))
     }
 
+    /// Two connections are read in turns: the old one's last OPEN may be behind the new one's first.
+    @Test func aLateOpenOfTheOldConnectionEndsNothing() {
+        var sessions = GatewaySessions()
+        _ = sessions.onOpen(first, incarnation: gateway, at: start)
+        _ = sessions.onOpen(second, incarnation: gateway, at: start)
+        #expect(submit(&sessions, second, 1) == .take(SequenceID(rawValue: 1)))
+        #expect(sessions.onOpen(first, incarnation: gateway, at: start) == .ignore)
+        #expect(sessions.identities == [second])
+        #expect(sessions.sequenceCount == 1)
+    }
+
+    /// Else its gateway would wait for ever for what was ended when it was silent.
+    @Test func aConnectionThatExpiredIsNotOpenedAgain() {
+        var sessions = GatewaySessions()
+        _ = sessions.onOpen(first, incarnation: gateway, at: start)
+        _ = submit(&sessions, first, 1)
+        var expired: [SequenceID] = []
+        for second in 1...11 { expired += sessions.expire(at: start + .seconds(second)) }
+        #expect(expired == [SequenceID(rawValue: 1)])
+        let late = start + .seconds(12)
+        #expect(sessions.onOpen(first, incarnation: gateway, at: late) == .ignore)
+        #expect(sessions.onOpen(second, incarnation: gateway, at: late) == .answer(orphans: []))
+    }
+
     @Test func anotherGatewayTakesNothingAway() {
         var sessions = GatewaySessions()
         _ = sessions.onOpen(first, incarnation: gateway, at: start)

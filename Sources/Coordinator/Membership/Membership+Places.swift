@@ -10,7 +10,10 @@ extension Membership {
     /// The place that the process has its experts for, which a restarted coordinator doesn't know;
     /// else the one that the operator has chosen for it by the first rank of its node; else a free
     /// one, so that the workers of a DP rank are on one node as far as that goes.
-    mutating func place(for hello: Hello) -> Place {
+    ///
+    /// - Parameter own: its place, if it has said HELLO before: it may know already who it is.
+    mutating func place(for hello: Hello, own: UInt32?) -> Place {
+        if let own { return .free(own) }
         if let wanted = hello.worker, vacant.contains(wanted) { return .free(wanted) }
         if let startRank = hello.startRank { return chosenPlace(hello, startRank) }
         if let place = freePlace(onNode: hello.node) { return .free(place) }

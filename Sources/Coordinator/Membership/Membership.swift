@@ -47,6 +47,8 @@ struct Membership {
     var awaitedMissing: WorkerSet
     /// Until all configured workers have served together.
     private(set) var isFirst = true
+    /// There has been a view, of this coordinator or of the one before.
+    private var hasServed = false
     private var lastExpiry: Instant?
     /// Peers looked at, which is what a decision costs.
     var visits: UInt64 = 0
@@ -100,7 +102,8 @@ struct Membership {
         }
         var worker: UInt32 = 0
         if hello.role == .worker {
-            switch place(for: hello) {
+            let own = replaced.flatMap { $0.identity == identity ? $0.worker : nil }
+            switch place(for: hello, own: own) {
             case .free(let index): worker = index
             case .refused(let refusal):
                 if let replaced { insert(replaced) }
@@ -124,28 +127,6 @@ struct Membership {
         // It was in a view of which this coordinator may know nothing.
         if hello.role == .worker, hello.worker != nil { expect(worker) }
         return .admit(peer, replaced: replaced)
-    }
-
-    private func refusalOfProtocols(_ hello: Hello) -> Refusal {
-        let text = protocols.refusal(
-            of: hello.protocols, peer: "version \(hello.softwareVersion) on \(hello.node)",
-            this: "the coordinator (version \(softwareVersion))")
-        return Refusal(reason: .protocolVersion, text: text ?? "no protocol in common")
-    }
-
-    private func refusal(of hello: Hello) -> Refusal? {
-        let differences = hello.declared.compactMap { entry -> ConfigurationDifference? in
-            let ours = configuration.first { $0.key == entry.key }?.value ?? ""
-            if ours == entry.value { return nil }
-            return ConfigurationDifference(
-                key: entry.key, coordinatorValue: ours, peerValue: entry.value)
-        }
-        if differences.isEmpty { return nil }
-        return Refusal(
-            reason: .configuration,
-            text: "the configuration differs from the coordinator's in "
-                + "\(differences.map(\.key).joined(separator: ", "))",
-            differences: differences)
     }
 
     /// The worker that drives the device of the one that says HELLO.
@@ -296,7 +277,10 @@ struct Membership {
     }
 
     /// All have served: from now on the group is who is here.
-    mutating func onServing() { isFirst = false }
+    mutating func onServing() { (isFirst, hasServed) = (false, true) }
+
+    /// A worker has come that was in a view of another coordinator.
+    mutating func onServedBefore() { hasServed = true }
 
     /// Who is not here by now is not waited for: they have served without them before.
     mutating func takeThoseWhoAreHere() {
@@ -309,7 +293,21 @@ struct Membership {
 
     private mutating func expect(_ worker: UInt32) {
         awaited.insert(worker)
-        if self.worker(worker)?.isUsable != true { awaitedMissing.insert(worker) }
+        if let peer = self.worker(worker) {
+            noteAwaited(peer)
+        } else {
+            awaitedMissing.insert(worker)
+        }
+    }
+
+    /// Who drains is not waited for, nor who loads while others could go on as they did before.
+    private mutating func noteAwaited(_ peer: Peer) {
+        let isLoading = hasServed && !isFirst && peer.reported?.stage == .loading
+        if peer.isUsable || peer.isDraining || peer.isHeldBack || isLoading {
+            awaitedMissing.remove(peer.worker)
+        } else if awaited.contains(peer.worker) {
+            awaitedMissing.insert(peer.worker)
+        }
     }
 
     /// Takes out the peers whose lease has run out. To be called several times a lease: after half
@@ -379,12 +377,7 @@ struct Membership {
         guard peer.role == .worker else { return }
         let worker = peer.worker
         ranks.onWorker(worker, isUsable: peer.isUsable, isDraining: peer.isDraining)
-        // Who drains is not waited for.
-        if peer.isUsable || peer.isDraining {
-            awaitedMissing.remove(worker)
-        } else if awaited.contains(worker) {
-            awaitedMissing.insert(worker)
-        }
+        noteAwaited(peer)
         switch peer.stage {
         case .configured:
             ready.remove(worker)

@@ -39,17 +39,23 @@ struct Peer: Equatable {
     var waitingSince: Instant?
     /// What a worker has, or is about to have, experts for.
     var position: GroupPosition?
+    /// What it was told last to load, until it answers: no experts are certain meanwhile.
+    var asked: GroupPosition?
     /// It takes no new sequences, and should be in no further view.
     var isDraining = false
     /// Others have waited for it in vain, and it has not been ready since.
     var isHung = false
     /// Why it goes, once it has nothing left to do but for others.
     var departure: String?
+    /// It has kept a view from forming that would have been its first one.
+    var isHeldBack = false
+    /// How often that has happened since it was in an active view.
+    var heldBackCount = 0
     /// The operator who asked that it drain.
     var drainAskedBy: Incarnation?
 
     /// Whether it could be in the next view.
-    var isUsable: Bool { ready != nil && !isDraining }
+    var isUsable: Bool { ready != nil && !isDraining && !isHeldBack }
 
     var ready: Ready? {
         switch stage {

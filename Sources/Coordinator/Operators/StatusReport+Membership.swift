@@ -66,6 +66,7 @@ extension Peer {
         switch reported.stage {
         case .joining: return "its configuration"
         case .loading: return "the model, \(reported.percent) %"
+        case .standby where isHeldBack: return "another try: it could not be connected"
         case .standby: return ready == nil ? "new collectives" : "the other workers"
         case .connecting: return "connections to the other workers"
         case .idle, .running: return drainAskedBy == nil ? "" : "its own drain"

@@ -39,7 +39,10 @@ extension CoordinatorCore {
         guard let plan, !plan.workers.isEmpty else { return actions + releaseTheLast(at: now) }
         guard plan.unprepared.isEmpty else { return actions }
         if view.state == .retired { return actions + form(plan, at: now) }
-        if plan.workers == view.members.map(\.worker) { return actions }
+        if plan.workers == view.members.map(\.worker) {
+            growsSince = nil
+            return actions
+        }
         if waitsForMore(than: plan, at: now) { return actions }
         return actions + change(to: plan, at: now)
     }
@@ -62,13 +65,20 @@ extension CoordinatorCore {
             workers, composition: membership.composition, placesMax: membership.placesMax, at: now)
         var actions: [Action] = []
         for (rank, worker) in workers.enumerated() {
-            guard let peer = membership.worker(worker), peer.position != plan.position(at: rank)
+            let position = plan.position(at: rank)
+            // What it was told for another plan takes the place of what it has.
+            guard let peer = membership.worker(worker),
+                peer.position != position || peer.asked != nil
             else { continue }
             guard peer.protocolVersion >= ProtocolVersion.negotiated else {
                 return planNothing(because: peer, at: now)
             }
             plan.expect(worker)
-            actions.append(.send(peer.identity, .prepare(plan.position(at: rank))))
+            actions.append(.send(peer.identity, .prepare(position)))
+        }
+        for worker in plan.unprepared.members {
+            guard let peer = membership.worker(worker) else { continue }
+            membership.update(peer.identity) { $0.asked = plan.position(of: worker) }
         }
         self.plan = plan
         if actions.isEmpty { return [] }
@@ -101,11 +111,13 @@ extension CoordinatorCore {
     mutating func onPrepared(
         _ peer: Peer, _ position: GroupPosition, failure: String, at now: Instant
     ) -> [Action] {
+        // An answer to what is not wanted any more says nothing of what it has.
+        guard peer.asked == position else { return [] }
         guard failure.isEmpty else {
             plan?.onFailed(at: now)
             return [.warn("\(peer.description) has no experts for \(position): \(failure)")]
         }
-        membership.update(peer.identity) { $0.position = position }
+        membership.update(peer.identity) { ($0.position, $0.asked) = (position, nil) }
         plan?.onPrepared(peer.worker, position)
         return review(at: now)
     }
@@ -187,6 +199,7 @@ extension CoordinatorCore {
             protocolVersion: view.protocolVersion)
         viewChanged = now
         membership.onServing()
+        noteMembers()
         wake = WakeStateMachine(
             view: number,
             workers: WorkerSet(

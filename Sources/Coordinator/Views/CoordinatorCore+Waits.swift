@@ -103,9 +103,10 @@ extension CoordinatorCore {
         let suspects = isTimeout ? suspects(workers, view.members, peer, at: now) : []
         let hung = suspects.compactMap { membership.worker($0)?.description }
         let verdict = hung.isEmpty ? "" : "; \(hung.joined(separator: ", ")) hangs"
-        lastMembers = view.members
+        endedMembers = view.members
         if !suspects.isEmpty { waits.judgedView = number }
-        return retire(text + verdict, without: suspects, at: now) + review(at: now)
+        return holdBackNewcomers(among: workers + [peer.worker], at: now)
+            + retire(text + verdict, without: suspects, at: now) + review(at: now)
     }
 
     /// Who gives up closes its connections, and a peer of it may say so before it does.
@@ -116,7 +117,7 @@ extension CoordinatorCore {
             !peer.isHung
         else { return [] }
         // Who is ready again hangs no more.
-        let hung = suspects(workers, lastMembers, peer, at: now)
+        let hung = suspects(workers, endedMembers, peer, at: now)
             .compactMap { membership.worker($0) }.filter { $0.ready == nil }
         guard !hung.isEmpty else { return [] }
         waits.judgedView = number

@@ -66,7 +66,11 @@ struct CoordinatorCore {
     var backoff = FormationBackoff()
     var waits: WaitWatch
     /// Of the view that ended last.
-    var lastMembers: [Member] = []
+    var endedMembers: [Member] = []
+    /// Of the last view that was active. Looked up, never iterated.
+    var lastMembers: Set<Incarnation> = []
+    /// Who is left out of views for a while.
+    var heldBack: [HeldBack] = []
     /// A worker has come that was in a view before this coordinator was there.
     private var followsAnother = false
 
@@ -173,6 +177,7 @@ struct CoordinatorCore {
         if let ranks = loads.takeChanges() {
             actions += membership.gateways.map { .send($0.identity, .loadUpdate(ranks)) }
         }
+        readmitNewcomers(at: now)
         if followsAnother && now - started > settings.lease { membership.takeThoseWhoAreHere() }
         actions += judgeWaits(at: now)
         actions += review(at: now) + repeatPreparations(at: now) + onProbeTimer(at: now)
@@ -194,7 +199,10 @@ struct CoordinatorCore {
             return [.warn(text), .send(identity, .refuse(refusal))]
         case .admit(let peer, let replaced):
             var actions: [Action] = []
-            if peer.role == .worker && hello.worker != nil { followsAnother = true }
+            if peer.role == .worker && hello.worker != nil {
+                followsAnother = true
+                if message.view > 0 { membership.onServedBefore() }
+            }
             actions.append(.log("\(peer.description) said HELLO"))
             // First of all, so that a peer knows who it is before it hears of a view.
             actions.append(.send(identity, .config(assignment(of: peer, at: now))))
@@ -224,7 +232,7 @@ struct CoordinatorCore {
         membership.update(peer.identity) {
             $0.stage = .ready(ready)
             let first = GroupPosition(rank: $0.worker, worldSize: settings.worldSize)
-            $0.position = ready.position ?? first
+            ($0.position, $0.asked) = (ready.position ?? first, nil)
             $0.isHung = false
         }
         // Even while others are loading: of two models the later READY is refused.
@@ -280,7 +288,8 @@ struct CoordinatorCore {
             case (.active, .connecting): isMember(peer)
             case (.active, .standby): isMember(peer) || peer.ready == nil
             case (.forming, .standby): isMember(peer)
-            case (.forming, .connecting): peer.stage == peer.ready.map { .ready($0) }
+            case (.forming, .connecting), (.forming, .draining):
+                isMember(peer) && peer.stage == peer.ready.map { .ready($0) }
             case (.retired, .standby): peer.ready == nil && view.number > 0
             default: false
             }
