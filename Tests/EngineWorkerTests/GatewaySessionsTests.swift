@@ -43,7 +43,7 @@ import Testing
         #expect(submit(&sessions, second, 1) == .take(SequenceID(rawValue: 3)))
     }
 
-    /// Two connections are read in turns: the old one's last OPEN may be behind the new one's first.
+    /// Two connections are read in turns: the old one may have its last OPEN behind the new one.
     @Test func aLateOpenOfTheOldConnectionEndsNothing() {
         var sessions = GatewaySessions()
         _ = sessions.onOpen(first, incarnation: gateway, at: start)
