@@ -121,6 +121,20 @@ import Testing
         }
     }
 
+    @Test func aNewcomerIsTakenWhereNobodyElseIsLeft() {
+        var deployment = Self.serving()
+        withNewcomer(&deployment)
+        let lost = ControlBody.peerSilent(
+            view: deployment.core.view.number, tick: 0, workers: [2], reason: "timed out")
+        _ = deployment.say(0, lost)
+        ready(0..<3, of: 3, &deployment)
+        for number in [0, 1] as [UInt64] { _ = deployment.say(number, .leave(reason: "crashed")) }
+        let alone = live([2: .standby], for: 1, &deployment)
+        #expect(alone.bodies(to: 2).contains(.prepare(position(0, 1))))
+        _ = deployment.say(2, .prepared(position(0, 1), failure: ""))
+        #expect(deployment.core.view.members.map(\.worker) == [2])
+    }
+
     @Test func whoHasServedIsNotHeldBack() {
         var deployment = Self.serving()
         withNewcomer(&deployment)
