@@ -55,6 +55,17 @@ import Testing
         }
     }
 
+    /// Nothing else would make the worker say it again.
+    @Test func aReadyThatIsLostBeforeTheFirstViewIsAskedForAgain() {
+        var deployment = Deployment(worldSize: 1)
+        deployment.helloAll()
+        #expect(deployment.say(0, Deployment.heartbeat(.loading)).views(to: 0).isEmpty)
+        let told = deployment.say(0, Deployment.heartbeat(.standby)).views(to: 0)
+        #expect(told.map(\.state) == [.retired])
+        deployment.readyAll()
+        #expect(deployment.core.view.state == .forming)
+    }
+
     /// Nobody else repeats to it what it has to answer.
     @Test func aMemberThatDrainsAlreadyIsToldOfItsViewAgain() {
         var deployment = Self.serving()

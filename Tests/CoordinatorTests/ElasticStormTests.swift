@@ -50,7 +50,7 @@ import Testing
     func everythingComesToRest(tensorParallelSize: UInt32, ranksMax: UInt32) {
         let name = "elastic storm of \(ranksMax) x \(tensorParallelSize)"
         var random = SeededGenerator.printingSeed(of: name)
-        var (activeViews, restarts) = (0, 0)
+        var (activeViews, restarts, misfits) = (0, 0, 0)
         for _ in 0..<20 {
             var world = ElasticWorld(
                 tensorParallelSize: tensorParallelSize, ranks: 1...ranksMax, begins: ranksMax - 1,
@@ -67,14 +67,19 @@ import Testing
             let rests = Self.comesToRest(&world)
             let problem = world.problems.last ?? world.unsettled ?? ""
             guard world.problems.isEmpty && rests else {
-                print(world.problems.joined(separator: "\n"))
+                print((world.log + world.problems).joined(separator: "\n"))
                 Issue.record("seed \(random.seed): \(problem)")
                 return
             }
             activeViews += world.activeViews
             restarts += world.restarts
+            misfits += world.misfits
         }
-        print("\(name): \(activeViews) views were active, \(restarts) coordinators began anew")
+        print("\(name): \(activeViews) views were active, \(restarts) coordinators began anew, "
+                + "\(misfits) views had a member without its experts")
         #expect(activeViews > 20, "a storm without views tests nothing")
+        // PREPARED does not say which of two equal PREPAREs it answers: where the plan goes there
+        // and back while an answer is on its way, a view breaks as it forms, and is formed again.
+        #expect(misfits <= 2)
     }
 }
