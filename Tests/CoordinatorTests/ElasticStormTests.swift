@@ -38,7 +38,11 @@ import Testing
     /// Runs until it has been at rest for some seconds.
     private static func comesToRest(_ world: inout ElasticWorld) -> Bool {
         var settledFor = 0
-        for _ in 0..<restMax {
+        for step in 0..<restMax {
+            // Processes that end are started again.
+            if step % 100 == 0 {
+                for device in 0..<world.devicesMax { world.start(device: device) }
+            }
             world.step()
             settledFor = world.unsettled == nil ? settledFor + 1 : 0
             if settledFor == 200 { return true }
@@ -63,7 +67,6 @@ import Testing
             (world.delayMax, world.failureChance) = (200, 0)
             for worker in world.living { worker.pausedUntil = nil }
             for _ in 0..<700 { world.step() }
-            for device in 0..<world.devicesMax { world.start(device: device) }
             let rests = Self.comesToRest(&world)
             let problem = world.problems.last ?? world.unsettled ?? ""
             guard world.problems.isEmpty && rests else {
@@ -75,7 +78,8 @@ import Testing
             restarts += world.restarts
             misfits += world.misfits
         }
-        print("\(name): \(activeViews) views were active, \(restarts) coordinators began anew, "
+        print(
+            "\(name): \(activeViews) views were active, \(restarts) coordinators began anew, "
                 + "\(misfits) views had a member without its experts")
         #expect(activeViews > 20, "a storm without views tests nothing")
         // PREPARED does not say which of two equal PREPAREs it answers: where the plan goes there
