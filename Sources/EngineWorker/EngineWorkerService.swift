@@ -174,8 +174,9 @@ public final class EngineWorkerService {
     }
 
     private func onConfigured(_ configuration: AssignedConfiguration) {
-        if facts != nil {
-            // The coordinator was restarted and knows nothing of the view that this worker is in.
+        if stage != .joining {
+            // The coordinator was restarted and knows nothing of the view that this worker is in,
+            // or of which it has heard while it loads.
             guard configuration.worker == worker else {
                 return fail("the place changed from \(worker) to \(configuration.worker)")
             }
@@ -183,7 +184,6 @@ public final class EngineWorkerService {
             control?.view = 0
             return leaveView("the coordinator was restarted")
         }
-        guard stage == .joining else { return }
         do throws(OptionError) {
             let options = try options.adopting(configuration.entries)
             worker = configuration.worker

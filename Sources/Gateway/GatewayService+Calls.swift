@@ -234,21 +234,28 @@ extension GatewayService {
         }
     }
 
-    /// Without a coordinator an idle group is not woken: what has waited too long for its first
-    /// token ends here, since nothing else would end it.
+    /// Without a coordinator an idle group is not woken, and a view that broke is followed by none:
+    /// what has waited too long for its next token ends here, since nothing else would end it.
     func failUnwoken() {
         guard control?.coordinatorIsSilent == true else { return }
         let now = MonotonicClock.now()
         for call in calls.values.sorted(by: { $0.arrived < $1.arrived }) {
             let isUnwoken = call.choices.contains { choice in
-                guard case .submitted = choice.machine.state, let since = choice.submittedAt else {
-                    return false
-                }
-                return now - since > Self.parkedMax
+                waitsSince(choice).map { now - $0 > Self.parkedMax } ?? false
             }
             guard isUnwoken else { continue }
-            let reason = "the coordinator is silent and the workers are idle"
+            let state = router.hasOpenRank ? "the workers are idle" : "no view is active"
+            let reason = "the coordinator is silent and \(state)"
             fail(call, .notReady(reason: reason, retryAfterSeconds: 5))
+        }
+    }
+
+    /// Since when a rank that may never compute again owes it a token.
+    private func waitsSince(_ choice: Choice) -> Instant? {
+        switch choice.machine.state {
+        case .submitted: choice.submittedAt
+        case .generating(let rank) where !router.isOpen(rank): choice.lastTokenAt
+        case .generating, .parked, .ended: nil
         }
     }
 }

@@ -55,6 +55,17 @@ import Testing
         }
     }
 
+    /// Nothing else would make the worker say it again.
+    @Test func aReadyThatIsLostBeforeTheFirstViewIsAskedForAgain() {
+        var deployment = Deployment(worldSize: 1)
+        deployment.helloAll()
+        #expect(deployment.say(0, Deployment.heartbeat(.loading)).views(to: 0).isEmpty)
+        let told = deployment.say(0, Deployment.heartbeat(.standby)).views(to: 0)
+        #expect(told.map(\.state) == [.retired])
+        deployment.readyAll()
+        #expect(deployment.core.view.state == .forming)
+    }
+
     /// Nobody else repeats to it what it has to answer.
     @Test func aMemberThatDrainsAlreadyIsToldOfItsViewAgain() {
         var deployment = Self.serving()
@@ -119,6 +130,20 @@ import Testing
             #expect(deployment.core.view.state == .retired)
             ready(0..<3, of: 3, &deployment)
         }
+    }
+
+    @Test func aNewcomerIsTakenWhereNobodyElseIsLeft() {
+        var deployment = Self.serving()
+        withNewcomer(&deployment)
+        let lost = ControlBody.peerSilent(
+            view: deployment.core.view.number, tick: 0, workers: [2], reason: "timed out")
+        _ = deployment.say(0, lost)
+        ready(0..<3, of: 3, &deployment)
+        for number in [0, 1] as [UInt64] { _ = deployment.say(number, .leave(reason: "crashed")) }
+        let alone = live([2: .standby], for: 1, &deployment)
+        #expect(alone.bodies(to: 2).contains(.prepare(position(0, 1))))
+        _ = deployment.say(2, .prepared(position(0, 1), failure: ""))
+        #expect(deployment.core.view.members.map(\.worker) == [2])
     }
 
     @Test func whoHasServedIsNotHeldBack() {

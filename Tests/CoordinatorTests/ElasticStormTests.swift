@@ -38,7 +38,11 @@ import Testing
     /// Runs until it has been at rest for some seconds.
     private static func comesToRest(_ world: inout ElasticWorld) -> Bool {
         var settledFor = 0
-        for _ in 0..<restMax {
+        for step in 0..<restMax {
+            // Processes that end are started again.
+            if step % 100 == 0 {
+                for device in 0..<world.devicesMax { world.start(device: device) }
+            }
             world.step()
             settledFor = world.unsettled == nil ? settledFor + 1 : 0
             if settledFor == 200 { return true }
@@ -50,7 +54,7 @@ import Testing
     func everythingComesToRest(tensorParallelSize: UInt32, ranksMax: UInt32) {
         let name = "elastic storm of \(ranksMax) x \(tensorParallelSize)"
         var random = SeededGenerator.printingSeed(of: name)
-        var (activeViews, restarts) = (0, 0)
+        var (activeViews, restarts, misfits) = (0, 0, 0)
         for _ in 0..<20 {
             var world = ElasticWorld(
                 tensorParallelSize: tensorParallelSize, ranks: 1...ranksMax, begins: ranksMax - 1,
@@ -63,18 +67,23 @@ import Testing
             (world.delayMax, world.failureChance) = (200, 0)
             for worker in world.living { worker.pausedUntil = nil }
             for _ in 0..<700 { world.step() }
-            for device in 0..<world.devicesMax { world.start(device: device) }
             let rests = Self.comesToRest(&world)
             let problem = world.problems.last ?? world.unsettled ?? ""
             guard world.problems.isEmpty && rests else {
-                print(world.problems.joined(separator: "\n"))
+                print((world.log + world.problems).joined(separator: "\n"))
                 Issue.record("seed \(random.seed): \(problem)")
                 return
             }
             activeViews += world.activeViews
             restarts += world.restarts
+            misfits += world.misfits
         }
-        print("\(name): \(activeViews) views were active, \(restarts) coordinators began anew")
+        print(
+            "\(name): \(activeViews) views were active, \(restarts) coordinators began anew, "
+                + "\(misfits) views had a member without its experts")
         #expect(activeViews > 20, "a storm without views tests nothing")
+        // PREPARED does not say which of two equal PREPAREs it answers: where the plan goes there
+        // and back while an answer is on its way, a view breaks as it forms, and is formed again.
+        #expect(misfits <= 2)
     }
 }

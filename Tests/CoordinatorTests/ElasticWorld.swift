@@ -36,7 +36,10 @@ struct ElasticWorld {
     private(set) var activeViews = 0
     private(set) var restarts = 0
     private var lastNumber: UInt32 = 0
-    private var log: [String] = []
+    /// The last of what happened.
+    private(set) var log: [String] = []
+    /// Members that had no experts for their place in a view that formed.
+    private(set) var misfits = 0
 
     init(
         tensorParallelSize: UInt32, ranks: ClosedRange<UInt32>, begins: UInt32,
@@ -106,7 +109,6 @@ struct ElasticWorld {
     }
 
     private mutating func complain(_ text: String) {
-        if problems.isEmpty { problems = log }
         problems.append("\((now - Self.beginning).milliseconds) ms: \(text)")
     }
 
@@ -230,7 +232,9 @@ struct ElasticWorld {
             }
             guard isMeeting else { continue }
             for peer in everybody {
-                if let problem = peer.join() { complain("view \(view.number): \(problem)") }
+                guard let problem = peer.join() else { continue }
+                misfits += 1
+                note("view \(view.number): \(problem)")
             }
         }
     }

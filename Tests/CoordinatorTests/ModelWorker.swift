@@ -99,7 +99,7 @@ final class ModelWorker {
     }
 
     private func onConfigured(_ configuration: AssignedConfiguration, at now: Instant) {
-        guard !isConfigured else { return }
+        guard !isConfigured || configuration.worker != toldPlace else { return }
         isConfigured = true
         toldPlace = configuration.worker
         if let place, place != configuration.worker {

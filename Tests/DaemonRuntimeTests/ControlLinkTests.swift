@@ -102,6 +102,21 @@ import Testing
         link.close()
     }
 
+    @Test func theLastPlaceCounts() throws {
+        let link = try link()
+        configure()
+        // The same again says nothing new.
+        answer(.config(Self.configuration))
+        answer(.config(Self.configuration.at(worker: 2)))
+        #expect(loop.run(until: deadline()) { self.configurations() >= 2 })
+        guard case .configured(let last) = events.last else {
+            Issue.record("\(events)")
+            return
+        }
+        #expect(last.worker == 2 && configurations() == 2)
+        link.close()
+    }
+
     @Test func whatIsSaidIsInTheVersionThatTheCoordinatorChose() throws {
         let link = try link()
         link.heartbeat = {
@@ -227,5 +242,13 @@ import Testing
         }
         #expect(refusal == Refusal(reason: .model, text: "another model"))
         link.close()
+    }
+}
+
+extension AssignedConfiguration {
+    fileprivate func at(worker: UInt32) -> AssignedConfiguration {
+        AssignedConfiguration(
+            worker: worker, dpRank: worker, tpRank: tpRank, entries: entries, lease: lease,
+            readyDeadline: readyDeadline, position: position)
     }
 }

@@ -98,6 +98,22 @@ import Testing
         #expect(cell.stop() == [0, 0, 0, 0])
     }
 
+    /// The node of the coordinator and of a worker is gone: no other view comes.
+    @Test func callsEndWhereNobodyMakesAnotherView() throws {
+        let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])
+        let streams = try (0..<4).map {
+            try cell.http.stream("/v1/completions", body(seed: $0, tokens: 1800))
+        }
+        for stream in streams { _ = try stream.event() }
+        cell.coordinator.send(SIGKILL)
+        cell.workers[1].send(SIGKILL)
+        for stream in streams {
+            let error = #expect(throws: CellError.self) { _ = try stream.wholeText() }
+            #expect(error?.description.contains("503") == true, "\(String(describing: error))")
+        }
+        #expect(try cell.http.get("/load").text == #"{"server_load":0}"#, "\(cell.logs)")
+    }
+
     @Test(arguments: [false, true])
     func aRestartedCoordinatorFindsItsCellAgain(streaming: Bool) throws {
         let cell = try RunningCell(dp: 2, options: ["--lease", "1000"])

@@ -43,11 +43,17 @@ extension CoordinatorCore {
         return actions
     }
 
+    /// Those whose time is over, and all where there is no group without them any more.
     mutating func readmitNewcomers(at now: Instant) {
-        for held in heldBack where now >= held.until {
+        if heldBack.isEmpty { return }
+        let workersMin = Int(settings.ranksMin * settings.tensorParallelSize)
+        let areNeeded =
+            view.state == .retired && membership.isSettled
+            && membership.usableWorkers.count < workersMin
+        for held in heldBack where areNeeded || now >= held.until {
             membership.update(held.identity) { $0.isHeldBack = false }
         }
-        heldBack.removeAll { now >= $0.until || membership.peer($0.identity) == nil }
+        heldBack.removeAll { membership.peer($0.identity)?.isHeldBack != true }
     }
 
     mutating func noteMembers() {

@@ -290,7 +290,8 @@ struct CoordinatorCore {
             case (.forming, .standby): isMember(peer)
             case (.forming, .connecting), (.forming, .draining):
                 isMember(peer) && peer.stage == peer.ready.map { .ready($0) }
-            case (.retired, .standby): peer.ready == nil && view.number > 0
+            // Also before the first view, which has the number 0.
+            case (.retired, .standby): peer.ready == nil
             default: false
             }
         guard isBehind || (known != view.number && view.number > 0) else { return [] }

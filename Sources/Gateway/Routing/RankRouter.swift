@@ -117,6 +117,11 @@ public struct RankRouter: Sendable {
 
     public var hasOpenRank: Bool { ranks.contains(where: \.isOpen) }
 
+    /// Whether it takes sequences of this view, as far as there is room.
+    public func isOpen(_ dpRank: Int) -> Bool {
+        place(of: dpRank).map { ranks[$0].isOpen } ?? false
+    }
+
     /// Whether some rank would be chosen now.
     public var takesSequences: Bool { summaries.contains(where: \.takesSequences) }
 

@@ -207,11 +207,11 @@ public final class ControlLink {
         lastHeard = MonotonicClock.now()
         switch message.body {
         case .config(let configuration):
-            if isConfigured {
+            if !isConfigured || isOtherPlace(configuration) {
+                onConfigured(configuration)
+            } else {
                 lease = configuration.lease
                 onEvent(.limits(configuration.entries))
-            } else {
-                onConfigured(configuration)
             }
         case .refuse(let refusal):
             onRefusal(refusal)
@@ -234,6 +234,12 @@ public final class ControlLink {
             .probeRequest, .probeResult, .probeReport:
             logger.throttledWarning("dropped a message that only peers send")
         }
+    }
+
+    /// The answer to a HELLO of before may be late, and the place another worker's by then: the last
+    /// answer counts.
+    private func isOtherPlace(_ configuration: AssignedConfiguration) -> Bool {
+        hello.role == .worker && hello.worker != configuration.worker
     }
 
     private func onConfigured(_ configuration: AssignedConfiguration) {
