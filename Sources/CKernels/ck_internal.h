@@ -57,6 +57,8 @@ enum {
     CK_SCRATCH_SECOND_TILES,  // the same for a second linear with another input scale
     CK_SCRATCH_ROWS,          // one tile's rows, a thread
     CK_SCRATCH_TOKENS,        // scales and starts of rows
+    CK_SCRATCH_SOURCES,       // which rows the experts of a call share
+    CK_SCRATCH_PREPARED,      // and these rows as products read them
     CK_SCRATCH_INNER,
     CK_SCRATCH_CUTS,
     CK_SCRATCH_GROUPS,

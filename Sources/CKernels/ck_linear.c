@@ -40,10 +40,19 @@ struct operand {
     float *token_scales; // [rows]
 };
 
+// Rows that several groups read, prepared once: row r of a call is `sources[r]` of `operand`,
+// which is row-major at every level.
+struct prepared {
+    struct operand operand;
+    const uint32_t *sources;
+    size_t row_bytes;
+};
+
 struct job {
     const struct ck_kernels *kernels;
     const struct group *groups;
     const struct tile *tiles;
+    const struct prepared *_Nullable prepared;  // instead of x
     struct rows x, y;
     struct operand operands[2];
     int which;          // operand that is being prepared
@@ -157,10 +166,19 @@ static void prepare_tile(void *context, size_t item, size_t thread)
     int direct = tile->rows == 1 || ck_is_row_major(job->kernels, linear);
     size_t scratch = thread * CK_TILE_ROWS_MAX * job->row_bytes;
     uint8_t *rows = direct ? target : job->row_scratch + scratch;
+    const struct prepared *prepared = job->prepared;
     for (size_t r = 0; r < tile->rows; r++) {
         size_t row = tile->first + r;
-        ck_operand_row(job->kernels, linear, rows + r * job->row_bytes, row_at(&job->x, row),
-                       operand->starts + row, operand->token_scales + row);
+        if (!prepared) {
+            ck_operand_row(job->kernels, linear, rows + r * job->row_bytes, row_at(&job->x, row),
+                           operand->starts + row, operand->token_scales + row);
+            continue;
+        }
+        size_t source = prepared->sources[row];
+        memcpy(rows + r * job->row_bytes, prepared->operand.tiles + source * job->row_bytes,
+               job->row_bytes);
+        operand->starts[row] = prepared->operand.starts[source];
+        operand->token_scales[row] = prepared->operand.token_scales[source];
     }
     if (!direct) ck_interleave(target, rows, job->row_bytes, tile->rows);
 }
@@ -228,8 +246,10 @@ static void multiply_panel(void *context, size_t item, size_t thread)
             job->kernels->silu_multiply(y, up, tile->rows * CK_PANEL);
         }
         for (size_t r = 0; r < tile->rows; r++) {
-            memcpy(row_at(&job->y, tile->first + r) + output, y + r * CK_PANEL,
-                   outputs * sizeof *y);
+            float *target = row_at(&job->y, tile->first + r) + output;
+            // A whole panel has a size that the compiler knows, so that nothing is called.
+            if (outputs == CK_PANEL) memcpy(target, y + r * CK_PANEL, CK_PANEL * sizeof *y);
+            else memcpy(target, y + r * CK_PANEL, outputs * sizeof *y);
         }
     }
 }
@@ -280,7 +300,8 @@ static struct operand make_operand(struct ck_engine *engine, int slot, size_t ro
 
 // Every group's rows through its linear (and second); all linears of a call have one shape.
 static void apply_groups(struct ck_engine *engine, struct group *groups, size_t group_count,
-                         size_t rows, const struct rows *x, const struct rows *y)
+                         size_t rows, const struct rows *x,
+                         const struct prepared *_Nullable prepared, const struct rows *y)
 {
     const struct ck_linear *any = groups[0].linear;
     int gated = groups[0].second != NULL, shared = 1;
@@ -299,6 +320,7 @@ static void apply_groups(struct ck_engine *engine, struct group *groups, size_t 
         .kernels = engine->kernels,
         .groups = groups,
         .tiles = tiles,
+        .prepared = prepared,
         .x = *x,
         .y = *y,
         .row_bytes = row_bytes,
@@ -326,7 +348,7 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
     struct group group = {.linear = linear, .first = 0, .rows = rows};
     struct rows source = {.base = (float *)x, .stride = x_stride};
     struct rows target = {.base = y, .stride = y_stride};
-    apply_groups(engine, &group, 1, rows, &source, &target);
+    apply_groups(engine, &group, 1, rows, &source, NULL, &target);
 }
 
 // ---- MLPs ------------------------------------------------------------------------------------
@@ -337,26 +359,27 @@ enum half { HALF_GATE, HALF_DOWN };
 // `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here.
 static void apply_half(struct ck_engine *engine, enum half half, const struct ck_mlp **mlps,
                        struct group *groups, size_t group_count, size_t rows,
-                       const struct rows *x, const struct rows *y)
+                       const struct rows *x, const struct prepared *_Nullable prepared,
+                       const struct rows *y)
 {
     for (size_t g = 0; g < group_count; g++) {
         groups[g].linear = half == HALF_GATE ? &mlps[g]->gate : &mlps[g]->down;
         groups[g].second = half == HALF_GATE ? &mlps[g]->up : NULL;
     }
-    apply_groups(engine, groups, group_count, rows, x, y);
+    apply_groups(engine, groups, group_count, rows, x, prepared, y);
 }
 
 static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, struct group *groups,
                        size_t group_count, size_t rows, const struct rows *x,
-                       const struct rows *y)
+                       const struct prepared *_Nullable prepared, const struct rows *y)
 {
     size_t inner = mlps[0]->gate.outputs;
     struct rows middle = {
         .base = ck_scratch(engine, CK_SCRATCH_INNER, rows * inner * sizeof(float)),
         .stride = inner,
     };
-    apply_half(engine, HALF_GATE, mlps, groups, group_count, rows, x, &middle);
-    apply_half(engine, HALF_DOWN, mlps, groups, group_count, rows, &middle, y);
+    apply_half(engine, HALF_GATE, mlps, groups, group_count, rows, x, prepared, &middle);
+    apply_half(engine, HALF_DOWN, mlps, groups, group_count, rows, &middle, NULL, y);
 }
 
 void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, const float *x,
@@ -367,8 +390,87 @@ void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, 
         struct group group = {.first = 0, .rows = ck_min(MLP_ROWS, rows - first)};
         struct rows source = {.base = (float *)x + first * hidden, .stride = hidden};
         struct rows target = {.base = y + first * hidden, .stride = hidden};
-        apply_mlps(engine, &mlp, &group, 1, group.rows, &source, &target);
+        apply_mlps(engine, &mlp, &group, 1, group.rows, &source, NULL, &target);
     }
+}
+
+// Numbers rows by their addresses: `sources[i]` is the number of inputs[i], and `rows` has each
+// address once, in the order of their first appearance. Returns how many there are.
+static size_t number_rows(const float *const *inputs, size_t count, uint32_t *sources,
+                          const float **rows, uint32_t *table, size_t table_size)
+{
+    size_t found = 0;
+    memset(table, 0, table_size * sizeof *table);
+    for (size_t i = 0; i < count; i++) {
+        // Fibonacci hashing (Knuth, volume 3, section 6.4); the table is at most half full.
+        uint64_t hash = (uint64_t)(uintptr_t)inputs[i] * UINT64_C(0x9e3779b97f4a7c15);
+        size_t at = (hash >> 32) & (table_size - 1);
+        while (table[at] != 0 && rows[table[at] - 1] != inputs[i]) at = (at + 1) % table_size;
+        if (table[at] == 0) {
+            rows[found] = inputs[i];
+            table[at] = (uint32_t)++found;
+        }
+        sources[i] = table[at] - 1;
+    }
+    return found;
+}
+
+struct prepare_job {
+    const struct ck_kernels *kernels;
+    const struct ck_linear *linear;
+    const float *const *rows;
+    const struct prepared *prepared;
+};
+
+static void prepare_row(void *context, size_t row, size_t thread)
+{
+    (void)thread;
+    const struct prepare_job *job = context;
+    const struct operand *operand = &job->prepared->operand;
+    ck_operand_row(job->kernels, job->linear, operand->tiles + row * job->prepared->row_bytes,
+                   job->rows[row], operand->starts + row, operand->token_scales + row);
+}
+
+// Whether all gates and ups read the same codes of a row, and making them costs more than a copy.
+static int reads_alike(const struct ck_mlp *experts, const size_t *starts, size_t count)
+{
+    const struct ck_linear *first = &experts[0].gate;
+    if (first->kind == CK_F32 || first->wide) return 0;
+    for (size_t expert = 0; expert < count; expert++) {
+        if (starts[expert] == starts[expert + 1]) continue;
+        if (!same_operand(first, &experts[expert].gate)) return 0;
+        if (!same_operand(first, &experts[expert].up)) return 0;
+    }
+    return 1;
+}
+
+// A token goes through several experts: its row is made what products read once, not once an
+// expert. Returns 0 where that is not possible or saves nothing.
+static int prepare_rows(struct ck_engine *engine, const struct ck_mlp *experts,
+                        const size_t *starts, size_t count, const float *const *inputs,
+                        struct prepared *prepared)
+{
+    size_t total = starts[count], table_size = 16;
+    if (total < 2 || !reads_alike(experts, starts, count)) return 0;
+    while (table_size < 2 * total) table_size *= 2;
+    size_t entry = sizeof(float *) + sizeof(uint32_t);
+    const float **rows = ck_scratch(engine, CK_SCRATCH_SOURCES,
+                                    total * entry + table_size * sizeof(uint32_t));
+    uint32_t *sources = (uint32_t *)(rows + total);
+    size_t found = number_rows(inputs, total, sources, rows, sources + total, table_size);
+    if (found > total / 4 * 3) return 0;
+    const struct ck_linear *linear = &experts[0].gate;
+    size_t row_bytes = ck_operand_bytes(engine->kernels, linear);
+    uint8_t *memory = ck_scratch(engine, CK_SCRATCH_PREPARED, found * (row_bytes + 8));
+    *prepared = (struct prepared){
+        .operand = {.tiles = memory, .starts = (int32_t *)(memory + found * row_bytes),
+                    .token_scales = (float *)(memory + found * (row_bytes + 4))},
+        .sources = sources,
+        .row_bytes = row_bytes,
+    };
+    struct prepare_job job = {engine->kernels, linear, rows, prepared};
+    ck_run(engine, found, linear->inputs * 4, prepare_row, &job);
+    return 1;
 }
 
 // Runs every assignment through its expert, or through one half of it.
@@ -380,6 +482,9 @@ static void apply_experts(struct ck_engine *engine, const enum half *half,
     struct group *groups = ck_scratch(engine, CK_SCRATCH_GROUPS, count * entry);
     const struct ck_mlp **mlps = (const struct ck_mlp **)(groups + count);
     size_t expert = 0, at = 0;
+    struct prepared all;
+    int is_prepared = (!half || *half == HALF_GATE) &&
+                      prepare_rows(engine, experts, starts, count, inputs, &all);
     while (at < starts[count]) {
         // Whole experts as long as they fit; one with more rows comes in pieces of its own.
         size_t first = at, used = 0;
@@ -397,8 +502,14 @@ static void apply_experts(struct ck_engine *engine, const enum half *half,
         struct rows source = {.table = (float *const *)(uintptr_t)(inputs + first)};
         struct rows target = {.table = outputs + first};
         size_t rows = at - first;
-        if (half) apply_half(engine, *half, mlps, groups, used, rows, &source, &target);
-        else apply_mlps(engine, mlps, groups, used, rows, &source, &target);
+        struct prepared part = all;
+        const struct prepared *prepared = NULL;
+        if (is_prepared) {
+            part.sources += first;
+            prepared = &part;
+        }
+        if (half) apply_half(engine, *half, mlps, groups, used, rows, &source, prepared, &target);
+        else apply_mlps(engine, mlps, groups, used, rows, &source, prepared, &target);
     }
 }
 
