@@ -6,7 +6,8 @@
 #include "ck_internal.h"
 
 enum {
-    MLP_ROWS = 512,  // rows whose inner activations are in scratch at a time
+    MLP_ROWS = 512,       // rows whose inner activations are in scratch at a time
+    HUGE_PAGE = 2 << 20,  // scratch of this size is in such pages, where the system has them
 };
 
 // Where rows of floats are: side by side, or wherever a table says.
@@ -65,12 +66,16 @@ void *ck_scratch(struct ck_engine *engine, int slot, size_t bytes)
 {
     if (engine->scratch_bytes[slot] < bytes) {
         size_t doubled = engine->scratch_bytes[slot] * 2;
-        size_t size = ck_blocks(bytes > doubled ? bytes : doubled, 64) * 64;
+        size_t wanted = bytes > doubled ? bytes : doubled;
+        // Rows of one head or of one expert's batch lie pages apart.
+        size_t alignment = wanted < HUGE_PAGE ? 64 : HUGE_PAGE;
+        size_t size = ck_blocks(wanted, alignment) * alignment;
         free(engine->scratch[slot]);
-        engine->scratch[slot] = aligned_alloc(64, size);
+        engine->scratch[slot] = aligned_alloc(alignment, size);
         engine->scratch_bytes[slot] = size;
         // Sizes follow from the engine's limits; without this memory nothing can be computed.
         if (!engine->scratch[slot]) abort();
+        if (alignment == HUGE_PAGE) ck_prefer_huge_pages(engine->scratch[slot], size);
     }
     static char none;
     return engine->scratch[slot] ? engine->scratch[slot] : &none;
