@@ -71,6 +71,8 @@ enum {
 struct ck_engine {
     const struct ck_kernels *kernels;
     struct ck_pool *pool;
+    // [threads] Engines of one thread and scratch of its own, for tasks that run whole stages.
+    struct ck_engine *_Nullable alone;
     void *_Nullable scratch[CK_SCRATCH_COUNT];
     size_t scratch_bytes[CK_SCRATCH_COUNT];
 };

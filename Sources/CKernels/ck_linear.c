@@ -6,8 +6,9 @@
 #include "ck_internal.h"
 
 enum {
-    MLP_ROWS = 512,       // rows whose inner activations are in scratch at a time
-    HUGE_PAGE = 2 << 20,  // scratch of this size is in such pages, where the system has them
+    MLP_ROWS = 512,        // rows whose inner activations are in scratch at a time
+    EXPERTS_A_THREAD = 8,  // with so many, each is one thread's
+    HUGE_PAGE = 2 << 20,   // scratch of this size is in such pages, where the system has them
 };
 
 // Where rows of floats are: side by side, or wherever a table says.
@@ -85,20 +86,37 @@ struct ck_engine *ck_engine_create(int level, size_t threads)
 {
     const struct ck_kernels *kernels = ck_kernels_select(level);
     struct ck_engine *engine = calloc(1, sizeof *engine);
-    struct ck_pool *pool = kernels && engine ? ck_pool_create(threads) : NULL;
-    if (!pool) {
+    struct ck_engine *alone = calloc(threads ? threads : 1, sizeof *alone);
+    struct ck_pool *pool = kernels ? ck_pool_create(threads) : NULL;
+    struct ck_pool *single = pool ? ck_pool_create(1) : NULL;
+    if (!engine || !alone || !single) {
+        if (pool) ck_pool_destroy(pool);
+        if (single) ck_pool_destroy(single);
+        free(alone);
         free(engine);
         return NULL;
     }
-    engine->kernels = kernels;
-    engine->pool = pool;
+    *engine = (struct ck_engine){.kernels = kernels, .pool = pool, .alone = alone};
+    // A pool of one thread has no state in use: all may have the same.
+    for (size_t thread = 0; thread < threads; thread++) {
+        alone[thread] = (struct ck_engine){.kernels = kernels, .pool = single};
+    }
     return engine;
+}
+
+static void free_scratch(struct ck_engine *engine)
+{
+    for (int slot = 0; slot < CK_SCRATCH_COUNT; slot++) free(engine->scratch[slot]);
 }
 
 void ck_engine_destroy(struct ck_engine *engine)
 {
+    size_t threads = ck_pool_threads(engine->pool);
     ck_pool_destroy(engine->pool);
-    for (int slot = 0; slot < CK_SCRATCH_COUNT; slot++) free(engine->scratch[slot]);
+    ck_pool_destroy(engine->alone[0].pool);
+    for (size_t thread = 0; thread < threads; thread++) free_scratch(&engine->alone[thread]);
+    free_scratch(engine);
+    free(engine->alone);
     free(engine);
 }
 
@@ -478,43 +496,104 @@ static int prepare_rows(struct ck_engine *engine, const struct ck_mlp *experts,
     return 1;
 }
 
+// Assignments of one call, sorted by expert; `half` is NULL where they go through both.
+struct experts {
+    struct ck_engine *engine;
+    const enum half *_Nullable half;
+    const struct ck_mlp *experts;
+    const size_t *starts;
+    size_t count;
+    const float *const *inputs;
+    float *const *outputs;
+    const struct prepared *_Nullable prepared;
+};
+
+// Assignments first ..< first + rows, which are those of `groups` of `mlps`.
+static void apply_assignments(struct ck_engine *engine, const struct experts *e, size_t first,
+                              size_t rows, const struct ck_mlp **mlps, struct group *groups,
+                              size_t group_count)
+{
+    struct rows source = {.table = (float *const *)(uintptr_t)(e->inputs + first)};
+    struct rows target = {.table = e->outputs + first};
+    struct prepared part;
+    const struct prepared *prepared = NULL;
+    if (e->prepared) {
+        part = *e->prepared;
+        part.sources += first;
+        prepared = &part;
+    }
+    if (e->half) {
+        apply_half(engine, *e->half, mlps, groups, group_count, rows, &source, prepared, &target);
+    } else {
+        apply_mlps(engine, mlps, groups, group_count, rows, &source, prepared, &target);
+    }
+}
+
+// One expert on one thread: its rows stay in that core's cache, and nobody waits between stages.
+static void apply_expert(void *context, size_t expert, size_t thread)
+{
+    const struct experts *e = context;
+    const struct ck_mlp *mlp = &e->experts[expert];
+    size_t end = e->starts[expert + 1], rows;
+    for (size_t first = e->starts[expert]; first < end; first += rows) {
+        rows = ck_min(MLP_ROWS, end - first);
+        struct group group = {.first = 0, .rows = rows};
+        apply_assignments(&e->engine->alone[thread], e, first, rows, &mlp, &group, 1);
+    }
+}
+
+// Whether experts can be divided among threads whole: enough of them, and none of them too long.
+static int divides_evenly(const struct experts *e, size_t threads)
+{
+    size_t used = 0, longest = 0, rows = e->starts[e->count];
+    for (size_t expert = 0; expert < e->count; expert++) {
+        size_t own = e->starts[expert + 1] - e->starts[expert];
+        if (own > longest) longest = own;
+        used += own > 0;
+    }
+    return used >= threads * EXPERTS_A_THREAD && longest * threads * 2 <= rows;
+}
+
+// All threads at each expert, some experts at a time.
+static void apply_together(struct ck_engine *engine, const struct experts *e)
+{
+    size_t entry = sizeof(struct group) + sizeof(struct ck_mlp *);
+    struct group *groups = ck_scratch(engine, CK_SCRATCH_GROUPS, e->count * entry);
+    const struct ck_mlp **mlps = (const struct ck_mlp **)(groups + e->count);
+    size_t expert = 0, at = 0;
+    while (at < e->starts[e->count]) {
+        // Whole experts as long as they fit; one with more rows comes in pieces of its own.
+        size_t first = at, used = 0;
+        while (expert < e->count && at < first + MLP_ROWS) {
+            size_t left = e->starts[expert + 1] - at;
+            size_t rows = ck_min(left, MLP_ROWS);
+            if (rows > first + MLP_ROWS - at) break;
+            if (rows > 0) {
+                groups[used] = (struct group){.first = at - first, .rows = rows};
+                mlps[used++] = &e->experts[expert];
+                at += rows;
+            }
+            if (rows == left) expert++;
+        }
+        apply_assignments(engine, e, first, at - first, mlps, groups, used);
+    }
+}
+
 // Runs every assignment through its expert, or through one half of it.
 static void apply_experts(struct ck_engine *engine, const enum half *half,
                           const struct ck_mlp *experts, const size_t *starts, size_t count,
                           const float *const *inputs, float *const *outputs)
 {
-    size_t entry = sizeof(struct group) + sizeof(struct ck_mlp *);
-    struct group *groups = ck_scratch(engine, CK_SCRATCH_GROUPS, count * entry);
-    const struct ck_mlp **mlps = (const struct ck_mlp **)(groups + count);
-    size_t expert = 0, at = 0;
-    struct prepared all;
-    int is_prepared = (!half || *half == HALF_GATE) &&
-                      prepare_rows(engine, experts, starts, count, inputs, &all);
-    while (at < starts[count]) {
-        // Whole experts as long as they fit; one with more rows comes in pieces of its own.
-        size_t first = at, used = 0;
-        while (expert < count && at < first + MLP_ROWS) {
-            size_t left = starts[expert + 1] - at;
-            size_t rows = ck_min(left, MLP_ROWS);
-            if (rows > first + MLP_ROWS - at) break;
-            if (rows > 0) {
-                groups[used] = (struct group){.first = at - first, .rows = rows};
-                mlps[used++] = &experts[expert];
-                at += rows;
-            }
-            if (rows == left) expert++;
-        }
-        struct rows source = {.table = (float *const *)(uintptr_t)(inputs + first)};
-        struct rows target = {.table = outputs + first};
-        size_t rows = at - first;
-        struct prepared part = all;
-        const struct prepared *prepared = NULL;
-        if (is_prepared) {
-            part.sources += first;
-            prepared = &part;
-        }
-        if (half) apply_half(engine, *half, mlps, groups, used, rows, &source, prepared, &target);
-        else apply_mlps(engine, mlps, groups, used, rows, &source, prepared, &target);
+    struct experts all = {engine, half, experts, starts, count, inputs, outputs, NULL};
+    struct prepared prepared;
+    if ((!half || *half == HALF_GATE) &&
+        prepare_rows(engine, experts, starts, count, inputs, &prepared)) {
+        all.prepared = &prepared;
+    }
+    if (divides_evenly(&all, ck_pool_threads(engine->pool))) {
+        ck_run(engine, count, SIZE_MAX / count, apply_expert, &all);
+    } else {
+        apply_together(engine, &all);
     }
 }
 
