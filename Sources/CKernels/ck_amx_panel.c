@@ -10,28 +10,34 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-enum { STREAMS = 4 };  // in which the next panel is asked for; memory serves them faster than one
+// The next panel is asked for in several streams, which memory serves faster than one, but each
+// in pages of its own: two in one page come slower than one, as the hardware's own prefetcher
+// follows one stream a page.
+enum { STREAMS_MAX = 8, STREAM_BYTES = 4096 };
 
 // What is asked for while one product is computed: `lines` of every stream a step.
 struct ahead {
     const char *at;
-    size_t stream, lines;
+    size_t streams, stream, lines;
 };
 
+// Every part of a panel's products has a piece of each stream.
 static struct ahead look_ahead(const struct ck_product *p)
 {
     if (p->parts == 0) return (struct ahead){0};
     size_t panel = p->units * CK_PANEL * 4, steps = ck_blocks(p->units, CK_TILE_UNITS);
-    size_t lines = ck_blocks(panel / 64, p->parts * STREAMS);
-    const char *next = (const char *)p->w + panel + p->part * lines * STREAMS * 64;
-    return (struct ahead){next, lines * 64, ck_blocks(lines, steps)};
+    size_t streams = ck_min(STREAMS_MAX, ck_blocks(panel, STREAM_BYTES));
+    size_t length = ck_blocks(panel / 64, streams), lines = ck_blocks(length, p->parts);
+    const char *next = (const char *)p->w + panel + p->part * lines * 64;
+    return (struct ahead){next, streams, length * 64, ck_blocks(lines, steps)};
 }
 
 INLINE void prefetch_weights(struct ahead *ahead)
 {
     for (size_t line = 0; line < ahead->lines; line++, ahead->at += 64) {
-        UNROLL for (size_t stream = 0; stream < STREAMS; stream++) {
-            _mm_prefetch(ahead->at + stream * ahead->stream, _MM_HINT_T1);
+        const char *at = ahead->at;
+        for (size_t stream = 0; stream < ahead->streams; stream++, at += ahead->stream) {
+            _mm_prefetch(at, _MM_HINT_T1);
         }
     }
 }

@@ -57,6 +57,8 @@ enum {
     CK_SCRATCH_SECOND_TILES,  // the same for a second linear with another input scale
     CK_SCRATCH_ROWS,          // one tile's rows, a thread
     CK_SCRATCH_TOKENS,        // scales and starts of rows
+    CK_SCRATCH_SOURCES,       // which rows the experts of a call share
+    CK_SCRATCH_PREPARED,      // and these rows as products read them
     CK_SCRATCH_INNER,
     CK_SCRATCH_CUTS,
     CK_SCRATCH_GROUPS,
@@ -69,6 +71,8 @@ enum {
 struct ck_engine {
     const struct ck_kernels *kernels;
     struct ck_pool *pool;
+    // [threads] Engines of one thread and scratch of its own, for tasks that run whole stages.
+    struct ck_engine *_Nullable alone;
     void *_Nullable scratch[CK_SCRATCH_COUNT];
     size_t scratch_bytes[CK_SCRATCH_COUNT];
 };

@@ -6,7 +6,9 @@
 #include "ck_internal.h"
 
 enum {
-    MLP_ROWS = 512,  // rows whose inner activations are in scratch at a time
+    MLP_ROWS = 512,        // rows whose inner activations are in scratch at a time
+    EXPERTS_A_THREAD = 8,  // with so many, each is one thread's
+    HUGE_PAGE = 2 << 20,   // scratch of this size is in such pages, where the system has them
 };
 
 // Where rows of floats are: side by side, or wherever a table says.
@@ -40,10 +42,19 @@ struct operand {
     float *token_scales; // [rows]
 };
 
+// Rows that several groups read, prepared once: row r of a call is `sources[r]` of `operand`,
+// which is row-major at every level.
+struct prepared {
+    struct operand operand;
+    const uint32_t *sources;
+    size_t row_bytes;
+};
+
 struct job {
     const struct ck_kernels *kernels;
     const struct group *groups;
     const struct tile *tiles;
+    const struct prepared *_Nullable prepared;  // instead of x
     struct rows x, y;
     struct operand operands[2];
     int which;          // operand that is being prepared
@@ -56,12 +67,16 @@ void *ck_scratch(struct ck_engine *engine, int slot, size_t bytes)
 {
     if (engine->scratch_bytes[slot] < bytes) {
         size_t doubled = engine->scratch_bytes[slot] * 2;
-        size_t size = ck_blocks(bytes > doubled ? bytes : doubled, 64) * 64;
+        size_t wanted = bytes > doubled ? bytes : doubled;
+        // Rows of one head or of one expert's batch lie pages apart.
+        size_t alignment = wanted < HUGE_PAGE ? 64 : HUGE_PAGE;
+        size_t size = ck_blocks(wanted, alignment) * alignment;
         free(engine->scratch[slot]);
-        engine->scratch[slot] = aligned_alloc(64, size);
+        engine->scratch[slot] = aligned_alloc(alignment, size);
         engine->scratch_bytes[slot] = size;
         // Sizes follow from the engine's limits; without this memory nothing can be computed.
         if (!engine->scratch[slot]) abort();
+        if (alignment == HUGE_PAGE) ck_prefer_huge_pages(engine->scratch[slot], size);
     }
     static char none;
     return engine->scratch[slot] ? engine->scratch[slot] : &none;
@@ -71,20 +86,37 @@ struct ck_engine *ck_engine_create(int level, size_t threads)
 {
     const struct ck_kernels *kernels = ck_kernels_select(level);
     struct ck_engine *engine = calloc(1, sizeof *engine);
-    struct ck_pool *pool = kernels && engine ? ck_pool_create(threads) : NULL;
-    if (!pool) {
+    struct ck_engine *alone = calloc(threads ? threads : 1, sizeof *alone);
+    struct ck_pool *pool = kernels ? ck_pool_create(threads) : NULL;
+    struct ck_pool *single = pool ? ck_pool_create(1) : NULL;
+    if (!engine || !alone || !single) {
+        if (pool) ck_pool_destroy(pool);
+        if (single) ck_pool_destroy(single);
+        free(alone);
         free(engine);
         return NULL;
     }
-    engine->kernels = kernels;
-    engine->pool = pool;
+    *engine = (struct ck_engine){.kernels = kernels, .pool = pool, .alone = alone};
+    // A pool of one thread has no state in use: all may have the same.
+    for (size_t thread = 0; thread < threads; thread++) {
+        alone[thread] = (struct ck_engine){.kernels = kernels, .pool = single};
+    }
     return engine;
+}
+
+static void free_scratch(struct ck_engine *engine)
+{
+    for (int slot = 0; slot < CK_SCRATCH_COUNT; slot++) free(engine->scratch[slot]);
 }
 
 void ck_engine_destroy(struct ck_engine *engine)
 {
+    size_t threads = ck_pool_threads(engine->pool);
     ck_pool_destroy(engine->pool);
-    for (int slot = 0; slot < CK_SCRATCH_COUNT; slot++) free(engine->scratch[slot]);
+    ck_pool_destroy(engine->alone[0].pool);
+    for (size_t thread = 0; thread < threads; thread++) free_scratch(&engine->alone[thread]);
+    free_scratch(engine);
+    free(engine->alone);
     free(engine);
 }
 
@@ -157,10 +189,19 @@ static void prepare_tile(void *context, size_t item, size_t thread)
     int direct = tile->rows == 1 || ck_is_row_major(job->kernels, linear);
     size_t scratch = thread * CK_TILE_ROWS_MAX * job->row_bytes;
     uint8_t *rows = direct ? target : job->row_scratch + scratch;
+    const struct prepared *prepared = job->prepared;
     for (size_t r = 0; r < tile->rows; r++) {
         size_t row = tile->first + r;
-        ck_operand_row(job->kernels, linear, rows + r * job->row_bytes, row_at(&job->x, row),
-                       operand->starts + row, operand->token_scales + row);
+        if (!prepared) {
+            ck_operand_row(job->kernels, linear, rows + r * job->row_bytes, row_at(&job->x, row),
+                           operand->starts + row, operand->token_scales + row);
+            continue;
+        }
+        size_t source = prepared->sources[row];
+        memcpy(rows + r * job->row_bytes, prepared->operand.tiles + source * job->row_bytes,
+               job->row_bytes);
+        operand->starts[row] = prepared->operand.starts[source];
+        operand->token_scales[row] = prepared->operand.token_scales[source];
     }
     if (!direct) ck_interleave(target, rows, job->row_bytes, tile->rows);
 }
@@ -228,8 +269,10 @@ static void multiply_panel(void *context, size_t item, size_t thread)
             job->kernels->silu_multiply(y, up, tile->rows * CK_PANEL);
         }
         for (size_t r = 0; r < tile->rows; r++) {
-            memcpy(row_at(&job->y, tile->first + r) + output, y + r * CK_PANEL,
-                   outputs * sizeof *y);
+            float *target = row_at(&job->y, tile->first + r) + output;
+            // A whole panel has a size that the compiler knows, so that nothing is called.
+            if (outputs == CK_PANEL) memcpy(target, y + r * CK_PANEL, CK_PANEL * sizeof *y);
+            else memcpy(target, y + r * CK_PANEL, outputs * sizeof *y);
         }
     }
 }
@@ -280,7 +323,8 @@ static struct operand make_operand(struct ck_engine *engine, int slot, size_t ro
 
 // Every group's rows through its linear (and second); all linears of a call have one shape.
 static void apply_groups(struct ck_engine *engine, struct group *groups, size_t group_count,
-                         size_t rows, const struct rows *x, const struct rows *y)
+                         size_t rows, const struct rows *x,
+                         const struct prepared *_Nullable prepared, const struct rows *y)
 {
     const struct ck_linear *any = groups[0].linear;
     int gated = groups[0].second != NULL, shared = 1;
@@ -299,6 +343,7 @@ static void apply_groups(struct ck_engine *engine, struct group *groups, size_t 
         .kernels = engine->kernels,
         .groups = groups,
         .tiles = tiles,
+        .prepared = prepared,
         .x = *x,
         .y = *y,
         .row_bytes = row_bytes,
@@ -326,7 +371,7 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
     struct group group = {.linear = linear, .first = 0, .rows = rows};
     struct rows source = {.base = (float *)x, .stride = x_stride};
     struct rows target = {.base = y, .stride = y_stride};
-    apply_groups(engine, &group, 1, rows, &source, &target);
+    apply_groups(engine, &group, 1, rows, &source, NULL, &target);
 }
 
 // ---- MLPs ------------------------------------------------------------------------------------
@@ -337,26 +382,27 @@ enum half { HALF_GATE, HALF_DOWN };
 // `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here.
 static void apply_half(struct ck_engine *engine, enum half half, const struct ck_mlp **mlps,
                        struct group *groups, size_t group_count, size_t rows,
-                       const struct rows *x, const struct rows *y)
+                       const struct rows *x, const struct prepared *_Nullable prepared,
+                       const struct rows *y)
 {
     for (size_t g = 0; g < group_count; g++) {
         groups[g].linear = half == HALF_GATE ? &mlps[g]->gate : &mlps[g]->down;
         groups[g].second = half == HALF_GATE ? &mlps[g]->up : NULL;
     }
-    apply_groups(engine, groups, group_count, rows, x, y);
+    apply_groups(engine, groups, group_count, rows, x, prepared, y);
 }
 
 static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, struct group *groups,
                        size_t group_count, size_t rows, const struct rows *x,
-                       const struct rows *y)
+                       const struct prepared *_Nullable prepared, const struct rows *y)
 {
     size_t inner = mlps[0]->gate.outputs;
     struct rows middle = {
         .base = ck_scratch(engine, CK_SCRATCH_INNER, rows * inner * sizeof(float)),
         .stride = inner,
     };
-    apply_half(engine, HALF_GATE, mlps, groups, group_count, rows, x, &middle);
-    apply_half(engine, HALF_DOWN, mlps, groups, group_count, rows, &middle, y);
+    apply_half(engine, HALF_GATE, mlps, groups, group_count, rows, x, prepared, &middle);
+    apply_half(engine, HALF_DOWN, mlps, groups, group_count, rows, &middle, NULL, y);
 }
 
 void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, const float *x,
@@ -367,7 +413,169 @@ void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, 
         struct group group = {.first = 0, .rows = ck_min(MLP_ROWS, rows - first)};
         struct rows source = {.base = (float *)x + first * hidden, .stride = hidden};
         struct rows target = {.base = y + first * hidden, .stride = hidden};
-        apply_mlps(engine, &mlp, &group, 1, group.rows, &source, &target);
+        apply_mlps(engine, &mlp, &group, 1, group.rows, &source, NULL, &target);
+    }
+}
+
+// Numbers rows by their addresses: `sources[i]` is the number of inputs[i], and `rows` has each
+// address once, in the order of their first appearance. Returns how many there are.
+static size_t number_rows(const float *const *inputs, size_t count, uint32_t *sources,
+                          const float **rows, uint32_t *table, size_t table_size)
+{
+    size_t found = 0;
+    memset(table, 0, table_size * sizeof *table);
+    for (size_t i = 0; i < count; i++) {
+        // Fibonacci hashing (Knuth, volume 3, section 6.4); the table is at most half full.
+        uint64_t hash = (uint64_t)(uintptr_t)inputs[i] * UINT64_C(0x9e3779b97f4a7c15);
+        size_t at = (hash >> 32) & (table_size - 1);
+        while (table[at] != 0 && rows[table[at] - 1] != inputs[i]) at = (at + 1) % table_size;
+        if (table[at] == 0) {
+            rows[found] = inputs[i];
+            table[at] = (uint32_t)++found;
+        }
+        sources[i] = table[at] - 1;
+    }
+    return found;
+}
+
+struct prepare_job {
+    const struct ck_kernels *kernels;
+    const struct ck_linear *linear;
+    const float *const *rows;
+    const struct prepared *prepared;
+};
+
+static void prepare_row(void *context, size_t row, size_t thread)
+{
+    (void)thread;
+    const struct prepare_job *job = context;
+    const struct operand *operand = &job->prepared->operand;
+    ck_operand_row(job->kernels, job->linear, operand->tiles + row * job->prepared->row_bytes,
+                   job->rows[row], operand->starts + row, operand->token_scales + row);
+}
+
+// Whether all gates and ups read the same codes of a row, and making them costs more than a copy.
+static int reads_alike(const struct ck_mlp *experts, const size_t *starts, size_t count)
+{
+    const struct ck_linear *first = &experts[0].gate;
+    if (first->kind == CK_F32 || first->wide) return 0;
+    for (size_t expert = 0; expert < count; expert++) {
+        if (starts[expert] == starts[expert + 1]) continue;
+        if (!same_operand(first, &experts[expert].gate)) return 0;
+        if (!same_operand(first, &experts[expert].up)) return 0;
+    }
+    return 1;
+}
+
+// A token goes through several experts: its row is made what products read once, not once an
+// expert. Returns 0 where that is not possible or saves nothing.
+static int prepare_rows(struct ck_engine *engine, const struct ck_mlp *experts,
+                        const size_t *starts, size_t count, const float *const *inputs,
+                        struct prepared *prepared)
+{
+    size_t total = starts[count], table_size = 16;
+    if (total < 2 || !reads_alike(experts, starts, count)) return 0;
+    while (table_size < 2 * total) table_size *= 2;
+    size_t entry = sizeof(float *) + sizeof(uint32_t);
+    const float **rows = ck_scratch(engine, CK_SCRATCH_SOURCES,
+                                    total * entry + table_size * sizeof(uint32_t));
+    uint32_t *sources = (uint32_t *)(rows + total);
+    size_t found = number_rows(inputs, total, sources, rows, sources + total, table_size);
+    if (found > total / 4 * 3) return 0;
+    const struct ck_linear *linear = &experts[0].gate;
+    size_t row_bytes = ck_operand_bytes(engine->kernels, linear);
+    uint8_t *memory = ck_scratch(engine, CK_SCRATCH_PREPARED, found * (row_bytes + 8));
+    *prepared = (struct prepared){
+        .operand = {.tiles = memory, .starts = (int32_t *)(memory + found * row_bytes),
+                    .token_scales = (float *)(memory + found * (row_bytes + 4))},
+        .sources = sources,
+        .row_bytes = row_bytes,
+    };
+    struct prepare_job job = {engine->kernels, linear, rows, prepared};
+    ck_run(engine, found, linear->inputs * 4, prepare_row, &job);
+    return 1;
+}
+
+// Assignments of one call, sorted by expert; `half` is NULL where they go through both.
+struct experts {
+    struct ck_engine *engine;
+    const enum half *_Nullable half;
+    const struct ck_mlp *experts;
+    const size_t *starts;
+    size_t count;
+    const float *const *inputs;
+    float *const *outputs;
+    const struct prepared *_Nullable prepared;
+};
+
+// Assignments first ..< first + rows, which are those of `groups` of `mlps`.
+static void apply_assignments(struct ck_engine *engine, const struct experts *e, size_t first,
+                              size_t rows, const struct ck_mlp **mlps, struct group *groups,
+                              size_t group_count)
+{
+    struct rows source = {.table = (float *const *)(uintptr_t)(e->inputs + first)};
+    struct rows target = {.table = e->outputs + first};
+    struct prepared part;
+    const struct prepared *prepared = NULL;
+    if (e->prepared) {
+        part = *e->prepared;
+        part.sources += first;
+        prepared = &part;
+    }
+    if (e->half) {
+        apply_half(engine, *e->half, mlps, groups, group_count, rows, &source, prepared, &target);
+    } else {
+        apply_mlps(engine, mlps, groups, group_count, rows, &source, prepared, &target);
+    }
+}
+
+// One expert on one thread: its rows stay in that core's cache, and nobody waits between stages.
+static void apply_expert(void *context, size_t expert, size_t thread)
+{
+    const struct experts *e = context;
+    const struct ck_mlp *mlp = &e->experts[expert];
+    size_t end = e->starts[expert + 1], rows;
+    for (size_t first = e->starts[expert]; first < end; first += rows) {
+        rows = ck_min(MLP_ROWS, end - first);
+        struct group group = {.first = 0, .rows = rows};
+        apply_assignments(&e->engine->alone[thread], e, first, rows, &mlp, &group, 1);
+    }
+}
+
+// Whether experts can be divided among threads whole: enough of them, and none of them too long.
+static int divides_evenly(const struct experts *e, size_t threads)
+{
+    size_t used = 0, longest = 0, rows = e->starts[e->count];
+    for (size_t expert = 0; expert < e->count; expert++) {
+        size_t own = e->starts[expert + 1] - e->starts[expert];
+        if (own > longest) longest = own;
+        used += own > 0;
+    }
+    return used >= threads * EXPERTS_A_THREAD && longest * threads * 2 <= rows;
+}
+
+// All threads at each expert, some experts at a time.
+static void apply_together(struct ck_engine *engine, const struct experts *e)
+{
+    size_t entry = sizeof(struct group) + sizeof(struct ck_mlp *);
+    struct group *groups = ck_scratch(engine, CK_SCRATCH_GROUPS, e->count * entry);
+    const struct ck_mlp **mlps = (const struct ck_mlp **)(groups + e->count);
+    size_t expert = 0, at = 0;
+    while (at < e->starts[e->count]) {
+        // Whole experts as long as they fit; one with more rows comes in pieces of its own.
+        size_t first = at, used = 0;
+        while (expert < e->count && at < first + MLP_ROWS) {
+            size_t left = e->starts[expert + 1] - at;
+            size_t rows = ck_min(left, MLP_ROWS);
+            if (rows > first + MLP_ROWS - at) break;
+            if (rows > 0) {
+                groups[used] = (struct group){.first = at - first, .rows = rows};
+                mlps[used++] = &e->experts[expert];
+                at += rows;
+            }
+            if (rows == left) expert++;
+        }
+        apply_assignments(engine, e, first, at - first, mlps, groups, used);
     }
 }
 
@@ -376,29 +584,16 @@ static void apply_experts(struct ck_engine *engine, const enum half *half,
                           const struct ck_mlp *experts, const size_t *starts, size_t count,
                           const float *const *inputs, float *const *outputs)
 {
-    size_t entry = sizeof(struct group) + sizeof(struct ck_mlp *);
-    struct group *groups = ck_scratch(engine, CK_SCRATCH_GROUPS, count * entry);
-    const struct ck_mlp **mlps = (const struct ck_mlp **)(groups + count);
-    size_t expert = 0, at = 0;
-    while (at < starts[count]) {
-        // Whole experts as long as they fit; one with more rows comes in pieces of its own.
-        size_t first = at, used = 0;
-        while (expert < count && at < first + MLP_ROWS) {
-            size_t left = starts[expert + 1] - at;
-            size_t rows = ck_min(left, MLP_ROWS);
-            if (rows > first + MLP_ROWS - at) break;
-            if (rows > 0) {
-                groups[used] = (struct group){.first = at - first, .rows = rows};
-                mlps[used++] = &experts[expert];
-                at += rows;
-            }
-            if (rows == left) expert++;
-        }
-        struct rows source = {.table = (float *const *)(uintptr_t)(inputs + first)};
-        struct rows target = {.table = outputs + first};
-        size_t rows = at - first;
-        if (half) apply_half(engine, *half, mlps, groups, used, rows, &source, &target);
-        else apply_mlps(engine, mlps, groups, used, rows, &source, &target);
+    struct experts all = {engine, half, experts, starts, count, inputs, outputs, NULL};
+    struct prepared prepared;
+    if ((!half || *half == HALF_GATE) &&
+        prepare_rows(engine, experts, starts, count, inputs, &prepared)) {
+        all.prepared = &prepared;
+    }
+    if (divides_evenly(&all, ck_pool_threads(engine->pool))) {
+        ck_run(engine, count, SIZE_MAX / count, apply_expert, &all);
+    } else {
+        apply_together(engine, &all);
     }
 }
 

@@ -209,9 +209,12 @@ void ck_router_choose(int32_t *ids, float *weights, const float *logits, const f
     float sum = 0;
     for (size_t slot = 0; slot < router->chosen; slot++) {
         size_t best = router->experts;
-        for (size_t e = 0; e < router->experts; e++) {
-            if (!kept[e / size] || isnan(biased[e])) continue;
-            if (best == router->experts || biased[e] > biased[best]) best = e;
+        for (size_t group = 0; group < router->groups; group++) {
+            if (!kept[group]) continue;
+            for (size_t e = group * size; e < (group + 1) * size; e++) {
+                if (isnan(biased[e])) continue;
+                if (best == router->experts || biased[e] > biased[best]) best = e;
+            }
         }
         // Scores that are not numbers (a broken checkpoint) must not index outside the arrays.
         if (best == router->experts) best = slot;
