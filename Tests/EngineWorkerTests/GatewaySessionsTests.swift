@@ -43,7 +43,8 @@ import Testing
         #expect(submit(&sessions, second, 1) == .take(SequenceID(rawValue: 3)))
     }
 
-    /// Two connections are read in turns: the old one's last OPEN may be behind the new one's first.
+    /// Two connections are read in turns: the last OPEN of the old one may come behind the first of
+    /// the new one.
     @Test func aLateOpenOfTheOldConnectionEndsNothing() {
         var sessions = GatewaySessions()
         _ = sessions.onOpen(first, incarnation: gateway, at: start)
