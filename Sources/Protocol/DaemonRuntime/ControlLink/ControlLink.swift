@@ -236,8 +236,8 @@ public final class ControlLink {
         }
     }
 
-    /// The answer to a HELLO of before may be late, and the place another worker's by then: the last
-    /// answer counts.
+    /// The answer to a HELLO of before may be late, and the place that of another worker by then:
+    /// the last answer counts.
     private func isOtherPlace(_ configuration: AssignedConfiguration) -> Bool {
         hello.role == .worker && hello.worker != configuration.worker
     }
