@@ -136,11 +136,22 @@ final class GatewayMetrics {
 
     func onAnswer(status: Int) { registry.add(httpRequests[status] ?? otherStatus) }
 
-    /// - Parameter ranks: its DP ranks.
-    func onView(_ number: UInt32, ranks: Int) {
+    /// - Parameter ranks: its DP ranks; none between two views, when all keep their sequences.
+    func onView(_ number: UInt32, ranks: [Int]) {
         registry.set(activeView, Double(number))
-        rankCount = ranks
+        rankCount = ranks.count
         imbalance.onView()
+        if number != 0 { onlyTheseRun(ranks) }
+    }
+
+    /// Whose rank is gone runs nothing and holds nothing; what it has counted stays.
+    func onlyTheseRun(_ ranks: [Int]) {
+        for rank in reported.keys where !ranks.contains(rank) {
+            let series = series(of: rank)
+            for gauge in [series.running, series.waiting, series.cacheUsage] {
+                registry.set(gauge, 0)
+            }
+        }
     }
 
     func onLoad(_ load: RankLoad, at now: Instant) {

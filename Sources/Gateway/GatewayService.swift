@@ -232,7 +232,7 @@ public final class GatewayService {
             if view.hasServed { followAnother() }
             notifier.status("not ready: \(view.reason)")
         }
-        metrics?.onView(self.view, ranks: view.members.count(where: \.isLeader))
+        metrics?.onView(self.view, ranks: view.members.filter(\.isLeader).map { Int($0.dpRank) })
     }
 
     /// Until a rank opens again; calls that come meanwhile find the room that there was.
@@ -303,6 +303,7 @@ public final class GatewayService {
             choice.parkedSince = since
         }
         links?.disconnect()
+        metrics?.onlyTheseRun([])
     }
 
     private func sweep() {

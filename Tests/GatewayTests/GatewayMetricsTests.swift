@@ -41,7 +41,7 @@ import Testing
 
     @Test func imbalanceIsThatOfTheLastWindow() {
         let metrics = GatewayMetrics(model: "demo")
-        metrics.onView(4, ranks: 4)
+        metrics.onView(4, ranks: [0, 1, 2, 3])
         var load = RankLoad()
         load.dpRank = 2
         (load.tick, load.tickTokens, load.tickTokensMax, load.tickTokensGroup) = (5, 70, 900, 950)
@@ -59,5 +59,28 @@ import Testing
         #expect(page.contains("phalanx:exchange_wait_seconds_total\(labels) 1.5\n"))
         #expect(page.contains("phalanx:submissions_total\(labels) 3.0\n"))
         #expect(page.contains("vllm:iteration_tokens_total_sum\(labels) 5.0\n"))
+    }
+
+    @Test func whoIsGoneRunsNothing() {
+        let metrics = GatewayMetrics(model: "demo")
+        metrics.onView(1, ranks: [0, 1])
+        for rank in [0, 1] as [UInt32] {
+            var load = RankLoad()
+            (load.dpRank, load.running, load.waiting, load.generationTokens) = (rank, 7, 2, 90)
+            metrics.onLoad(load, at: Instant(nanoseconds: 0))
+        }
+        func has(_ line: String) -> Bool {
+            String(decoding: metrics.page(), as: UTF8.self).contains(line + "\n")
+        }
+        func running(_ rank: Int) -> String {
+            "vllm:num_requests_running{model_name=\"demo\",engine=\"\(rank)\"}"
+        }
+        // Sequences outlive the end of a view.
+        metrics.onView(0, ranks: [])
+        #expect(has(running(1) + " 7.0"))
+        metrics.onView(3, ranks: [0])
+        #expect(has(running(0) + " 7.0") && has(running(1) + " 0.0"))
+        #expect(has("vllm:num_requests_waiting{model_name=\"demo\",engine=\"1\"} 0.0"))
+        #expect(has("vllm:generation_tokens_total{model_name=\"demo\",engine=\"1\"} 90.0"))
     }
 }
