@@ -72,12 +72,21 @@ import Testing
             return Deployment.ready(number, digest: digest)
         case 10..<85:
             return .viewJoined(view: Int.random(in: 0..<9, using: &random) == 0 ? near : view)
-        case 85..<90: return Deployment.heartbeat()
+        case 85..<88: return Deployment.heartbeat()
+        case 88..<90:
+            let seconds = Int.random(in: 0...4, using: &random)
+            let wait = Heartbeat.Wait(
+                workers: [UInt32.random(in: 0...4, using: &random), .max], time: .seconds(seconds))
+            return .heartbeat(
+                Heartbeat(
+                    stage: .running, percent: 0, load: RankLoad(), tickAge: .seconds(seconds),
+                    wait: wait))
         case 90..<93: return .wakeRequest(view: near, fromTick: tick)
         case 93..<97: return .wakeAck(view: near, fromTick: tick)
         case 97:
             return .peerSilent(
-                view: near, tick: tick, workers: [0], reason: "storm", isTimeout: tick % 2 == 0)
+                view: near, tick: tick, workers: [UInt32(tick), .max], reason: "storm",
+                isTimeout: tick % 2 == 0)
         case 98: return .leave(reason: "storm")
         default: return .heartbeatAck(sequence: tick)
         }

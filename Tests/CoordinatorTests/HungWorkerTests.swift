@@ -123,6 +123,10 @@ import Testing
         let late = deployment.say(0, Self.timeout([1, 2]))
         #expect(warnings(late) == ["worker 2 (node a, device 2) hung in view 1"])
         #expect(deployment.core.membership.worker(2)?.isHung == true)
+        // Of no view that there was.
+        let never = ControlBody.peerSilent(
+            view: .max, tick: 8, workers: [.max], reason: "no answer", isTimeout: true)
+        #expect(deployment.say(0, never).isEmpty)
         // The one that hung says at last that all others are missing.
         #expect(deployment.say(2, Self.timeout([0, 1])).isEmpty)
         #expect(deployment.core.membership.worker(0)?.isHung == false)

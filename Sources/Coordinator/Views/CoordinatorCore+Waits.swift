@@ -113,7 +113,8 @@ extension CoordinatorCore {
     private mutating func onLateReport(
         _ number: UInt32, _ workers: [UInt32], isTimeout: Bool, _ peer: Peer, at now: Instant
     ) -> [Action] {
-        guard isTimeout, number + 1 == view.number, number != waits.judgedView,
+        guard isTimeout, number < view.number, view.number - number == 1,
+            number != waits.judgedView,
             !peer.isHung
         else { return [] }
         // Who is ready again hangs no more.
