@@ -63,7 +63,8 @@ import Testing
         #expect(view.state == .active && view.members.map(\.worker) == [0, 1, 2])
     }
 
-    @Test func workersThatStartTogetherComeInOneView() {
+    /// Two serve; of two newcomers one is ready and everybody has its experts, and one loads.
+    private func gathering() -> Deployment {
         var deployment = Self.serving()
         for number in [2, 3] as [UInt64] {
             _ = deployment.say(number, Deployment.hello(device: UInt32(number)))
@@ -72,6 +73,11 @@ import Testing
         for number in [0, 1] as [UInt64] {
             _ = deployment.say(number, .prepared(position(UInt32(number), 3), failure: ""))
         }
+        return deployment
+    }
+
+    @Test func workersThatStartTogetherComeInOneView() {
+        var deployment = gathering()
         // The fourth still loads.
         #expect(deployment.core.activeView == 1)
         let ready = deployment.say(3, Deployment.ready(3, position: position(3, 4)))
@@ -121,14 +127,7 @@ import Testing
     }
 
     @Test func whoLoadsForLongIsNotWaitedFor() {
-        var deployment = Self.serving()
-        for number in [2, 3] as [UInt64] {
-            _ = deployment.say(number, Deployment.hello(device: UInt32(number)))
-        }
-        _ = deployment.say(2, Deployment.ready(2, position: position(2, 3)))
-        for number in [0, 1] as [UInt64] {
-            _ = deployment.say(number, .prepared(position(UInt32(number), 3), failure: ""))
-        }
+        var deployment = gathering()
         for _ in 0..<3 {
             #expect(deployment.core.activeView == 1)
             for number in 0..<4 as Range<UInt64> {
