@@ -24,6 +24,21 @@ SLOTS = 50
 BUILD_SECONDS = 3 * 3600
 
 
+def processor_flags():
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+        for line in lines:
+            if line.startswith("flags"):
+                return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def flags_for(processor):
+    """Compiler flags: without AMX, whose buffers end llama.cpp with an assertion as soon as they
+    hold a Q8_0 tensor of this architecture. No other kind of weights would use it.
+    """
+    return [f"-mno-{name.replace('_', '-')}" for name in sorted(processor) if name.startswith("amx")]
+
+
 class LlamaBuild:
     """Installs and builds once; says where the programs and the converted checkpoints are."""
 
@@ -50,9 +65,11 @@ class LlamaBuild:
         source = self.unpack(pip)
         build = os.path.join(self.folder, "build")
         environment = dict(os.environ, PATH=binaries + ":" + os.environ["PATH"], CC="cc", CXX="c++")
+        flags = " ".join(flags_for(processor_flags()))
         self.say("building llama.cpp (the first time takes a quarter of an hour)")
         run([os.path.join(binaries, "cmake"), "-G", "Ninja", "-S", source, "-B", build,
              "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF",
+             f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}",
              "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF",
              "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"],
             "llama.cpp: cmake", environment)
