@@ -5,6 +5,8 @@
 
 #pragma STDC FP_CONTRACT OFF
 
+enum { ADD_PIECE = 1 << 14 };  // numbers that a thread adds at a time
+
 struct norm {
     const struct ck_kernels *kernels;
     float *y;
@@ -46,10 +48,24 @@ void ck_embed(float *y, const int32_t *ids, const void *table, int kind, size_t 
     }
 }
 
+struct sum {
+    float *y;
+    const float *x;
+    size_t count;
+};
+
+static void add_piece(void *context, size_t piece, size_t thread)
+{
+    (void)thread;
+    const struct sum *sum = context;
+    size_t first = piece * ADD_PIECE, last = ck_min(first + ADD_PIECE, sum->count);
+    for (size_t i = first; i < last; i++) sum->y[i] += sum->x[i];
+}
+
 void ck_add(struct ck_engine *engine, float *y, const float *x, size_t count)
 {
-    (void)engine;
-    for (size_t i = 0; i < count; i++) y[i] += x[i];
+    struct sum sum = {y, x, count};
+    ck_run(engine, ck_blocks(count, ADD_PIECE), ADD_PIECE, add_piece, &sum);
 }
 
 struct weighted_sum {
