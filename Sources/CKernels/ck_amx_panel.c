@@ -123,6 +123,33 @@ INLINE void sum_i8(const struct ck_product *p, int32_t *sums, const int two)
     STORE_SUMS(sums, (size_t)CK_PANEL)
 }
 
+// Outputs from sums; `scaled`: by tokens, too. What the compiler cannot know to stay the same while
+// outputs are written is read before.
+INLINE void scale_sums(const struct ck_product *p, const int32_t *sums, const int scaled)
+{
+    const __m512 scale[2] = {_mm512_loadu_ps(p->scale), _mm512_loadu_ps(p->scale + 16)};
+    __m512i bias[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    if (p->bias) {
+        bias[0] = _mm512_loadu_si512(p->bias);
+        bias[1] = _mm512_loadu_si512(p->bias + 16);
+    }
+    const int32_t *starts = p->starts;
+    const float *token_scales = p->token_scales;
+    float *y = p->y;
+    const size_t rows = p->rows, stride = p->y_stride;
+    for (size_t r = 0; r < rows; r++, y += stride, sums += CK_PANEL) {
+        const __m512i start = _mm512_set1_epi32(starts[r]);
+        const __m512 token = _mm512_set1_ps(scaled ? token_scales[r] : 1.0f);
+        UNROLL for (size_t half = 0; half < 2; half++) {
+            __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums + half * 16), start);
+            __m512 v = _mm512_cvtepi32_ps(_mm512_add_epi32(sum, bias[half]));
+            v = _mm512_mul_ps(v, scale[half]);
+            if (scaled) v = _mm512_mul_ps(v, token);
+            _mm512_storeu_ps(y + half * 16, v);
+        }
+    }
+}
+
 TARGET void ck_amx_product_i8(const struct ck_product *p)
 {
     if (p->rows == 1) {
@@ -133,17 +160,8 @@ TARGET void ck_amx_product_i8(const struct ck_product *p)
     ck_shape_tiles();
     if (p->rows > CK_TILE_SIDE) sum_i8(p, sums, 1);
     else sum_i8(p, sums, 0);
-    for (size_t half = 0; half < CK_PANEL; half += 16) {
-        __m512 scale = _mm512_loadu_ps(p->scale + half);
-        __m512i bias = p->bias ? _mm512_loadu_si512(p->bias + half) : _mm512_setzero_si512();
-        for (size_t r = 0; r < p->rows; r++) {
-            __m512i sum = _mm512_load_si512(sums + r * CK_PANEL + half);
-            sum = _mm512_add_epi32(sum, _mm512_set1_epi32(p->starts[r]));
-            __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sum, bias)), scale);
-            if (p->token_scales) y = _mm512_mul_ps(y, _mm512_set1_ps(p->token_scales[r]));
-            _mm512_storeu_ps(p->y + r * p->y_stride + half, y);
-        }
-    }
+    if (p->token_scales) scale_sums(p, sums, 1);
+    else scale_sums(p, sums, 0);
 }
 
 INLINE void sum_bf16(const struct ck_product *p, float *y, size_t y_stride, const int two)
