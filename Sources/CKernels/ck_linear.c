@@ -262,6 +262,13 @@ static void multiply_panel(void *context, size_t item, size_t thread)
                          row_at(&job->y, tile->first) + output, job->y.stride);
             continue;
         }
+        if (job->y.table) {
+            for (size_t r = 0; r < tile->rows; r++) {
+                const float *target = row_at(&job->y, tile->first + r) + output;
+                __builtin_prefetch(target, 1, 2);
+                __builtin_prefetch(target + 16, 1, 2);
+            }
+        }
         tile_product(job, tile, group->linear, 0, panel, y, CK_PANEL);
         if (group->second) {
             int which = job->operands[1].tiles != job->operands[0].tiles;
