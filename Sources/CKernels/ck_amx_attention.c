@@ -51,6 +51,7 @@ struct shape {
     size_t heads, latent, width, block_size;
     size_t depth;    // width padded to whole tiles
     size_t columns;  // tiles of latent columns, even
+    size_t operand;  // bytes of one row of activations, at most
     int direct;      // groups of positions can be read where they lie
 };
 
@@ -80,6 +81,9 @@ struct scratch {
     uint16_t *blocks;    // [2, STEP / 2, 2 tiles of columns, 16, 2]
     int32_t *limits;     // [tiles, 16] positions that a row sees
     struct state state, joined;
+    uint16_t *staged;    // [TASK_ROWS, depth] queries of a run
+    uint8_t *attended;   // rows of attended latents of a run
+    uint8_t *operands;   // activations of CK_AMX_ROWS rows
 };
 
 // Cached positions of one step, and those that are asked for meanwhile.
@@ -109,6 +113,7 @@ static struct shape make_shape(const struct ck_latent_attention *a)
         .block_size = a->block_size,
         .depth = ck_blocks(width, 32) * 32,
         .columns = ck_blocks(a->latent, 32) * 2,
+        .operand = ck_blocks((a->nope > a->latent ? a->nope : a->latent) * 2, 64) * 64 + 64,
         .direct = width % 32 == 0 && a->block_size % CK_TILE_SIDE == 0,
     };
 }
@@ -137,6 +142,9 @@ static size_t lay_out(const struct shape *shape, uint8_t *_Nullable base, struct
     size_t limits = take(&used, TASK_ROWS * 4);
     size_t state = take(&used, state_bytes(shape, TASK_TILES));
     size_t joined = take(&used, state_bytes(shape, TASK_TILES));
+    size_t staged = take(&used, TASK_ROWS * depth * 2);
+    size_t attended = take(&used, (TASK_ROWS + CK_AMX_ROWS) * (shape->latent * 2 + shape->operand));
+    size_t operands = take(&used, CK_AMX_ROWS * shape->operand);
     if (base) {
         *s = (struct scratch){
             .rows = (uint16_t *)(base + rows),
@@ -149,6 +157,9 @@ static size_t lay_out(const struct shape *shape, uint8_t *_Nullable base, struct
             .limits = (int32_t *)(base + limits),
             .state = state_at(base + state, shape, TASK_TILES),
             .joined = state_at(base + joined, shape, TASK_TILES),
+            .staged = (uint16_t *)(base + staged),
+            .attended = base + attended,
+            .operands = base + operands,
         };
     }
     return used;
@@ -485,10 +496,12 @@ TARGET static void add_values(const struct shape *shape, const struct scratch *s
 
 // ---- Tasks -----------------------------------------------------------------------------------
 
-// Positions of a step that the last row of some tiles sees.
-static size_t seen_by(const struct scratch *s, const struct step *step, size_t end_row)
+// Positions of a step that the rows of some tiles see.
+static size_t seen_by(const struct scratch *s, const struct step *step, size_t row, size_t end)
 {
-    size_t limit = (size_t)s->limits[end_row - 1];
+    int32_t most = 0;
+    for (; row < end; row++) most = s->limits[row] > most ? s->limits[row] : most;
+    size_t limit = (size_t)most;
     return limit <= step->first ? 0 : ck_min(STEP, limit - step->first);
 }
 
@@ -498,7 +511,7 @@ TARGET static size_t weigh_tiles(const struct attend_job *t, const struct scratc
 {
     const struct shape *shape = &t->shape;
     size_t end = ck_min(rows, (tile + 1 + (size_t)two) * CK_TILE_SIDE);
-    size_t seen = seen_by(s, step, end), chunks = ck_blocks(seen, CHUNK);
+    size_t seen = seen_by(s, step, tile * CK_TILE_SIDE, end), chunks = ck_blocks(seen, CHUNK);
     if (chunks == 0) return 0;
     const uint32_t *queries = s->queries + tile / 2 * (shape->depth / 2) * CK_PANEL;
     for (size_t group = 0; group < 2 * chunks; group += two ? 2 : 4) {
@@ -599,11 +612,18 @@ TARGET static void join(float *sums, __m512 *largest, __m512 *total, const float
     }
 }
 
+// Where attended latents go: rows of F32 numbers, or of BF16 ones with zeros up to whole CHUNKs.
+struct target {
+    uint8_t *rows;  // the first of a tile
+    size_t stride;  // bytes from row to row
+    int narrow;
+};
+
 // Writes sums / totals of columns first ..< last, an even number of tiles, of a tile of rows.
-TARGET static void finish(const struct attend_job *t, const struct task *task, size_t tile,
-                          const float *sums, __m512 total, size_t first, size_t last)
+TARGET static void finish(const struct shape *shape, const struct task *task, size_t tile,
+                          const float *sums, __m512 total, size_t first, size_t last,
+                          struct target target)
 {
-    const struct shape *shape = &t->shape;
     int32_t lanes[2][16];
     for (int i = 0; i < 32; i++) {
         // Of each eight columns, four are in the first tile and four in the second.
@@ -614,8 +634,7 @@ TARGET static void finish(const struct attend_job *t, const struct task *task, s
     _mm512_storeu_ps(by, _mm512_div_ps(_mm512_set1_ps(1.0f), total));
     size_t rows = ck_min(CK_TILE_SIDE, task->rows - tile * CK_TILE_SIDE);
     for (size_t row = 0; row < rows; row++) {
-        float *output = t->job->latents +
-                        (task->first + tile * CK_TILE_SIDE + row) * shape->latent;
+        uint8_t *output = target.rows + row * target.stride;
         const __m512 factor = _mm512_set1_ps(by[row]), zero = _mm512_setzero_ps();
         for (size_t column = first; column < last; column += 2) {
             const float *from = sums + column * SUMS + row * CK_TILE_SIDE;
@@ -624,10 +643,49 @@ TARGET static void finish(const struct attend_job *t, const struct task *task, s
             uint32_t mask = left < 32 ? (1u << left) - 1 : ~0u;
             // Adding 0 makes one of the two zeros, whatever weights of 0 were added.
             __m512 y = _mm512_mul_ps(_mm512_permutex2var_ps(a, low, b), factor);
-            _mm512_mask_storeu_ps(output + at, (__mmask16)mask, _mm512_add_ps(y, zero));
-            y = _mm512_mul_ps(_mm512_permutex2var_ps(a, high, b), factor);
-            _mm512_mask_storeu_ps(output + at + 16, (__mmask16)(mask >> 16),
-                                  _mm512_add_ps(y, zero));
+            __m512 z = _mm512_mul_ps(_mm512_permutex2var_ps(a, high, b), factor);
+            y = _mm512_add_ps(y, zero);
+            z = _mm512_add_ps(z, zero);
+            if (target.narrow) {
+                __m512i both = (__m512i)_mm512_cvtne2ps_pbh(z, y);
+                _mm512_storeu_si512(output + at * 2, _mm512_maskz_mov_epi16(mask, both));
+            } else {
+                _mm512_mask_storeu_ps(output + at * 4, (__mmask16)mask, y);
+                _mm512_mask_storeu_ps(output + at * 4 + 64, (__mmask16)(mask >> 16), z);
+            }
+        }
+    }
+}
+
+// Where the attended latents of a tile of rows belong.
+static struct target attended(const struct attend_job *t, const struct task *task, size_t tile)
+{
+    size_t latent = t->shape.latent, row = task->first + tile * CK_TILE_SIDE;
+    return (struct target){(uint8_t *)(t->job->latents + row * latent), latent * 4, 0};
+}
+
+// All partitions of a task, joined, into s->joined.
+TARGET static void attend_all(const struct attend_job *t, const struct task *task,
+                              struct scratch *s)
+{
+    size_t next = t->shape.columns * SUMS;
+    for (size_t first = 0; first < task->length; first += PARTITION) {
+        attend_partition(t, task, s, first, ck_min(first + PARTITION, task->length));
+        if (first == 0) {
+            struct state swap = s->joined;
+            s->joined = s->state;
+            s->state = swap;
+            continue;
+        }
+        for (size_t tile = 0; tile < tile_count(task); tile++) {
+            size_t at = tile * CK_TILE_SIDE;
+            __m512 largest = _mm512_loadu_ps(s->joined.largest + at);
+            __m512 total = _mm512_loadu_ps(s->joined.totals + at);
+            join(s->joined.sums + tile * next, &largest, &total, s->state.sums + tile * next,
+                 _mm512_loadu_ps(s->state.largest + at), _mm512_loadu_ps(s->state.totals + at),
+                 t->shape.columns);
+            _mm512_storeu_ps(s->joined.largest + at, largest);
+            _mm512_storeu_ps(s->joined.totals + at, total);
         }
     }
 }
@@ -642,29 +700,12 @@ TARGET static void attend_whole(void *context, size_t item, size_t thread)
     lay_out(shape, t->job->scratch + thread * t->job->scratch_bytes, &s);
     ck_shape_tiles();
     load_queries(t, task, &s);
+    attend_all(t, task, &s);
     size_t next = shape->columns * SUMS;
-    for (size_t first = 0; first < task->length; first += PARTITION) {
-        attend_partition(t, task, &s, first, ck_min(first + PARTITION, task->length));
-        if (first == 0) {
-            struct state swap = s.joined;
-            s.joined = s.state;
-            s.state = swap;
-            continue;
-        }
-        for (size_t tile = 0; tile < tile_count(task); tile++) {
-            size_t at = tile * CK_TILE_SIDE;
-            __m512 largest = _mm512_loadu_ps(s.joined.largest + at);
-            __m512 total = _mm512_loadu_ps(s.joined.totals + at);
-            join(s.joined.sums + tile * next, &largest, &total, s.state.sums + tile * next,
-                 _mm512_loadu_ps(s.state.largest + at), _mm512_loadu_ps(s.state.totals + at),
-                 shape->columns);
-            _mm512_storeu_ps(s.joined.largest + at, largest);
-            _mm512_storeu_ps(s.joined.totals + at, total);
-        }
-    }
     for (size_t tile = 0; tile < tile_count(task); tile++) {
-        finish(t, task, tile, s.joined.sums + tile * next,
-               _mm512_loadu_ps(s.joined.totals + tile * CK_TILE_SIDE), 0, shape->columns);
+        finish(shape, task, tile, s.joined.sums + tile * next,
+               _mm512_loadu_ps(s.joined.totals + tile * CK_TILE_SIDE), 0, shape->columns,
+               attended(t, task, tile));
     }
 }
 
@@ -710,7 +751,7 @@ TARGET static void join_parts(void *context, size_t item, size_t thread)
              more.sums + (tile * columns + first) * SUMS, _mm512_loadu_ps(more.largest + at),
              _mm512_loadu_ps(more.totals + at), last - first);
     }
-    finish(t, task, tile, sums, total, first, last);
+    finish(&t->shape, task, tile, sums, total, first, last, attended(t, task, tile));
 }
 
 // Cuts the job's rows into tasks: runs of neighbouring positions of one sequence, and these into
@@ -783,8 +824,171 @@ static void attend(struct ck_engine *engine, struct ck_attention_job *job, size_
     }
 }
 
+// ---- Runs ------------------------------------------------------------------------------------
+//
+// Many neighbouring queries: a task takes some heads of up to TASK_ROWS of them from the queries to
+// the output, so that nothing of it leaves the core and nobody waits between the stages. Its rows
+// are [heads, queries].
+
+struct run_task {
+    struct task task;
+    uint32_t head, heads, queries;
+};
+
+struct run_job {
+    struct attend_job attend;
+    const struct run_task *tasks;
+};
+
+// Queries of the task's heads in the latent space, BF16, then packed.
+TARGET static void absorb(const struct attend_job *t, const struct run_task *run,
+                          const struct scratch *s)
+{
+    const struct ck_latent_attention *a = t->job->a;
+    const struct ck_kernels *k = t->job->kernels;
+    const struct shape *shape = &t->shape;
+    size_t query = a->nope + a->rope, bytes = ck_operand_bytes(k, &a->keys[0]);
+    int32_t starts[CK_AMX_ROWS];
+    float token_scales[CK_AMX_ROWS];
+    _Alignas(64) float y[CK_AMX_ROWS * CK_PANEL];
+    for (size_t head = 0; head < run->heads; head++) {
+        const struct ck_linear *keys = &a->keys[run->head + head];
+        for (size_t first = 0, count; first < run->queries; first += count) {
+            count = ck_min(CK_AMX_ROWS, run->queries - first);
+            size_t at = t->job->first_row + run->task.query + first;
+            const float *x = a->queries + (at * a->heads + run->head + head) * query;
+            uint16_t *rows = s->staged + (head * run->queries + first) * shape->depth;
+            for (size_t r = 0; r < count; r++, x += a->heads * query) {
+                ck_operand_row(k, keys, s->operands + r * bytes, x, starts + r, token_scales + r);
+                uint16_t *row = rows + r * shape->depth;
+                memset(row + shape->depth - 32, 0, 64);
+                k->panel->narrow_bf16(row + a->latent, x + a->nope, a->rope);
+            }
+            struct ck_product product = {
+                .y = y, .y_stride = CK_PANEL, .x = s->operands, .x_stride = bytes, .rows = count,
+                .parts = first == 0, .starts = starts, .token_scales = token_scales,
+            };
+            for (size_t output = 0; output < a->latent; output += CK_PANEL) {
+                ck_panel_product(k, keys, output / CK_PANEL, &product);
+                uint32_t mask = a->latent - output < 32 ? (1u << (a->latent - output)) - 1 : ~0u;
+                for (size_t r = 0; r < count; r++) {
+                    __m512 low = _mm512_load_ps(y + r * CK_PANEL);
+                    __m512 high = _mm512_load_ps(y + r * CK_PANEL + 16);
+                    _mm512_mask_storeu_epi16(rows + r * shape->depth + output, mask,
+                                             (__m512i)_mm512_cvtne2ps_pbh(high, low));
+                }
+            }
+        }
+    }
+    for (size_t first = 0; first < run->task.rows; first += CK_PANEL) {
+        const void *rows[CK_PANEL] = {0};
+        for (size_t i = 0; i < CK_PANEL && first + i < run->task.rows; i++) {
+            rows[i] = s->staged + (first + i) * shape->depth;
+        }
+        k->panel->transpose(s->queries + first * (shape->depth / 2), rows, shape->depth / 2);
+    }
+    for (size_t row = 0; row < tile_count(&run->task) * CK_TILE_SIDE; row++) {
+        size_t at = t->job->first_row + run->task.query + row % run->queries;
+        s->limits[row] = row < run->task.rows ? a->positions[at] + 1 : 0;
+    }
+}
+
+// Attended latents of the task's heads through the values' matrices.
+TARGET static void project(const struct attend_job *t, const struct run_task *run,
+                           const struct scratch *s)
+{
+    const struct ck_latent_attention *a = t->job->a;
+    const struct ck_kernels *k = t->job->kernels;
+    size_t next = t->shape.columns * SUMS, bytes = ck_operand_bytes(k, &a->values[0]);
+    int32_t starts[CK_AMX_ROWS];
+    float token_scales[CK_AMX_ROWS];
+    // Where products take BF16 rows, they are written as such at once.
+    const int narrow = a->values[0].kind == CK_BF16;
+    const size_t stride = narrow ? bytes : a->latent * 4;
+    for (size_t tile = 0; tile < tile_count(&run->task); tile++) {
+        struct target target = {s->attended + tile * CK_TILE_SIDE * stride, stride, narrow};
+        finish(&t->shape, &run->task, tile, s->joined.sums + tile * next,
+               _mm512_loadu_ps(s->joined.totals + tile * CK_TILE_SIDE), 0, t->shape.columns,
+               target);
+    }
+    for (size_t head = 0; head < run->heads; head++) {
+        const struct ck_linear *values = &a->values[run->head + head];
+        for (size_t first = 0, count; first < run->queries; first += count) {
+            count = ck_min(CK_AMX_ROWS, run->queries - first);
+            const uint8_t *x = s->attended + (head * run->queries + first) * stride;
+            for (size_t r = 0; r < count && !narrow; r++) {
+                ck_operand_row(k, values, s->operands + r * bytes,
+                               (const float *)(x + r * stride), starts + r, token_scales + r);
+            }
+            size_t at = t->job->first_row + run->task.query + first;
+            float *output = a->output + (at * a->heads + run->head + head) * a->value;
+            float y[CK_AMX_ROWS * CK_PANEL];
+            struct ck_product product = {
+                .y = y, .y_stride = CK_PANEL, .x = narrow ? x : s->operands, .x_stride = bytes,
+                .rows = count, .parts = first == 0, .starts = starts,
+                .token_scales = token_scales,
+            };
+            for (size_t column = 0; column < a->value; column += CK_PANEL) {
+                ck_panel_product(k, values, column / CK_PANEL, &product);
+                size_t columns = ck_min(CK_PANEL, a->value - column);
+                for (size_t r = 0; r < count; r++) {
+                    memcpy(output + r * a->heads * a->value + column, y + r * CK_PANEL,
+                           columns * sizeof *y);
+                }
+            }
+        }
+    }
+}
+
+TARGET static void attend_heads(void *context, size_t item, size_t thread)
+{
+    const struct run_job *job = context;
+    const struct attend_job *t = &job->attend;
+    const struct run_task *run = &job->tasks[item];
+    struct scratch s;
+    lay_out(&t->shape, t->job->scratch + thread * t->job->scratch_bytes, &s);
+    ck_shape_tiles();
+    absorb(t, run, &s);
+    attend_all(t, &run->task, &s);
+    project(t, run, &s);
+}
+
+static void attend_runs(struct ck_engine *engine, struct ck_attention_job *job,
+                        const struct ck_attention_run *runs, size_t count)
+{
+    const struct ck_latent_attention *a = job->a;
+    size_t most = 0, used = 0;
+    for (size_t run = 0; run < count; run++) {
+        most += (ck_blocks(runs[run].queries, TASK_ROWS) + 1) * a->heads;
+    }
+    struct run_task *tasks = ck_scratch(engine, CK_SCRATCH_CUTS, most * sizeof *tasks);
+    for (size_t run = 0; run < count; run++) {
+        size_t parts = ck_blocks(runs[run].queries, TASK_ROWS);
+        // The last part, which has the longest rows, comes first.
+        for (size_t part = parts; part-- > 0;) {
+            size_t first = part * TASK_ROWS;
+            size_t queries = ck_min(TASK_ROWS, runs[run].queries - first);
+            size_t last = runs[run].first + first + queries - 1;
+            size_t heads = ck_min(a->heads, TASK_ROWS / queries);
+            for (size_t head = 0; head < a->heads; head += heads) {
+                size_t own = ck_min(heads, a->heads - head);
+                tasks[used++] = (struct run_task){
+                    .task = {.rows = (uint32_t)(own * queries),
+                             .query = (uint32_t)(runs[run].first + first),
+                             .length = (uint32_t)a->positions[last] + 1},
+                    .head = (uint32_t)head, .heads = (uint32_t)own, .queries = (uint32_t)queries,
+                };
+            }
+        }
+    }
+    job->first_row = 0;
+    struct run_job all = {{.job = job, .shape = make_shape(a)}, tasks};
+    ck_run(engine, used, SIZE_MAX / used, attend_heads, &all);
+}
+
 const struct ck_attention_form ck_amx_attention = {
     .scratch = scratch_bytes,
     .attend = attend,
+    .attend_runs = attend_runs,
 };
 #endif

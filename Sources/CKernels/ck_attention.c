@@ -7,7 +7,10 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-enum { ROW_CHUNK = 128 };  // query rows whose latent queries are in scratch at a time
+enum {
+    ROW_CHUNK = 128,   // query rows whose latent queries are in scratch at a time
+    RUN_QUERIES = 32,  // of a run that is long enough to be computed head by head
+};
 
 // Adds positions first ..< last, which lie in one tile, to the running softmax of each head.
 static void attend_tile(const struct ck_kernels *k, const struct ck_attention *a, size_t first,
@@ -175,28 +178,67 @@ static size_t scratch_bytes(const struct ck_kernels *k, const struct ck_latent_a
     return ck_blocks(operands > attention ? operands : attention, 64) * 64;
 }
 
+// Queries first ..< last, which no run covers, stage by stage.
+static void attend_queries(struct ck_engine *engine, struct ck_attention_job *job, size_t first,
+                           size_t last)
+{
+    const struct ck_latent_attention *a = job->a;
+    size_t width = a->latent + a->rope, chunk = ck_min(ROW_CHUNK, last - first);
+    job->queries = ck_scratch(engine, CK_SCRATCH_QUERIES, chunk * a->heads * width * 4);
+    job->latents = ck_scratch(engine, CK_SCRATCH_LATENTS, chunk * a->heads * a->latent * 4);
+    for (; first < last; first += ROW_CHUNK) {
+        job->first_row = first;
+        job->rows = ck_min(ROW_CHUNK, last - first);
+        size_t work = ck_min(a->heads, CK_HEAD_TILE) * width * longest_row(job) * 2;
+        ck_run(engine, a->heads, job->rows * a->nope * a->latent, absorb_queries, job);
+        if (a->cache_kind == CK_BF16) {
+            engine->kernels->attention_bf16->attend(engine, job, work);
+        } else {
+            ck_run(engine, job->rows * ck_blocks(a->heads, CK_HEAD_TILE), work, attend_row, job);
+        }
+        ck_run(engine, a->heads, job->rows * a->value * a->latent, project_values, job);
+    }
+}
+
+static int has_runs(const struct ck_kernels *k, const struct ck_latent_attention *a)
+{
+    return a->cache_kind == CK_BF16 && k->attention_bf16->attend_runs &&
+           ck_is_row_major(k, &a->keys[0]) && ck_is_row_major(k, &a->values[0]);
+}
+
+// Behind the last of the neighbouring queries of one sequence that begin at `row`.
+static size_t run_end(const struct ck_latent_attention *a, size_t row)
+{
+    do row++;
+    while (row < a->rows && a->table_starts[row] == a->table_starts[row - 1] &&
+           a->positions[row] == a->positions[row - 1] + 1);
+    return row;
+}
+
 void ck_latent_attention_apply(struct ck_engine *engine, const struct ck_latent_attention *a)
 {
-    size_t threads = ck_pool_threads(engine->pool), chunk = ck_min(ROW_CHUNK, a->rows);
-    size_t width = a->latent + a->rope, bytes = scratch_bytes(engine->kernels, a);
+    const struct ck_kernels *kernels = engine->kernels;
+    size_t threads = ck_pool_threads(engine->pool), bytes = scratch_bytes(kernels, a);
     struct ck_attention_job job = {
-        .kernels = engine->kernels,
+        .kernels = kernels,
         .a = a,
-        .queries = ck_scratch(engine, CK_SCRATCH_QUERIES, chunk * a->heads * width * 4),
-        .latents = ck_scratch(engine, CK_SCRATCH_LATENTS, chunk * a->heads * a->latent * 4),
         .scratch = ck_scratch(engine, CK_SCRATCH_ATTENTION, threads * bytes),
         .scratch_bytes = bytes,
     };
-    for (size_t first = 0; first < a->rows; first += ROW_CHUNK) {
-        job.first_row = first;
-        job.rows = ck_min(ROW_CHUNK, a->rows - first);
-        size_t work = ck_min(a->heads, CK_HEAD_TILE) * width * longest_row(&job) * 2;
-        ck_run(engine, a->heads, job.rows * a->nope * a->latent, absorb_queries, &job);
-        if (a->cache_kind == CK_BF16) {
-            engine->kernels->attention_bf16->attend(engine, &job, work);
-        } else {
-            ck_run(engine, job.rows * ck_blocks(a->heads, CK_HEAD_TILE), work, attend_row, &job);
-        }
-        ck_run(engine, a->heads, job.rows * a->value * a->latent, project_values, &job);
+    if (!has_runs(kernels, a)) {
+        attend_queries(engine, &job, 0, a->rows);
+        return;
     }
+    struct ck_attention_run *runs =
+        ck_scratch(engine, CK_SCRATCH_RUNS, (a->rows / RUN_QUERIES + 1) * sizeof *runs);
+    size_t count = 0, left = 0;
+    for (size_t row = 0, end; row < a->rows; row = end) {
+        end = run_end(a, row);
+        if (end - row < RUN_QUERIES) continue;
+        attend_queries(engine, &job, left, row);
+        runs[count++] = (struct ck_attention_run){row, end - row};
+        left = end;
+    }
+    attend_queries(engine, &job, left, a->rows);
+    if (count > 0) kernels->attention_bf16->attend_runs(engine, &job, runs, count);
 }

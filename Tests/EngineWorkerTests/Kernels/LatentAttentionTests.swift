@@ -153,6 +153,7 @@ import Testing
         var rows = lengths.enumerated().map { Row(sequence: $0, position: $1 - 1) }
         rows += (50..<61).map { Row(sequence: 4, position: $0) }
         rows += (508..<513).map { Row(sequence: 6, position: $0) }
+        rows += (480..<513).map { Row(sequence: 5, position: $0) }
         let expected = try Stage(model, level: Int32(CK_REFERENCE), threads: 2).attend(rows, cache)
         for level in Self.levels {
             let found = try Stage(model, level: level, threads: 2).attend(rows, cache)
@@ -165,10 +166,12 @@ import Testing
         var random = KernelRandom(seed: 52)
         let lengths = [40, 1300, 600, 3, 1025]
         let cache = Cache(model, lengths: lengths, random: &random)
-        // Chunks that begin and end inside steps and partitions, then lone rows.
+        // Chunks that begin and end inside steps and partitions, three of them long enough for a
+        // whole stage of their own; then lone rows.
         var rows = (0..<40).map { Row(sequence: 0, position: $0) }
-        rows += (500..<530).map { Row(sequence: 1, position: $0) }
+        rows += (395..<530).map { Row(sequence: 1, position: $0) }
         rows += (590..<600).map { Row(sequence: 2, position: $0) }
+        rows += (60..<93).map { Row(sequence: 4, position: $0) }
         rows += [Row(sequence: 3, position: 2), Row(sequence: 4, position: 1024)]
         rows += [Row(sequence: 1, position: 1299), Row(sequence: 1, position: 1298)]
         let size = model.heads * model.value
