@@ -68,10 +68,11 @@ void ck_attention_tiled(const struct ck_kernels *kernels, const struct ck_attent
 
 // ---- The stage -------------------------------------------------------------------------------
 
-// Linear layers of one head over rows that are `stride` apart, alone on this thread.
+// Linear layers of one head over rows that are `stride` apart, alone on this thread. `after`: what
+// is read next.
 static void multiply_rows(const struct ck_kernels *k, const struct ck_linear *linear, float *y,
                           size_t y_stride, const float *x, size_t x_stride, size_t rows,
-                          uint8_t *scratch)
+                          uint8_t *scratch, const void *_Nullable after)
 {
     size_t bytes = ck_operand_bytes(k, linear), most = ck_tile_rows(k, linear);
     int row_major = ck_is_row_major(k, linear);
@@ -92,7 +93,7 @@ static void multiply_rows(const struct ck_kernels *k, const struct ck_linear *li
             struct ck_product product = {
                 .y = direct ? y + first * y_stride + output : block,
                 .y_stride = direct ? y_stride : CK_PANEL,
-                .x = tile, .x_stride = bytes, .rows = count,
+                .x = tile, .x_stride = bytes, .rows = count, .parts = first == 0, .next = after,
                 .starts = starts, .token_scales = token_scales,
             };
             ck_panel_product(k, linear, output / CK_PANEL, &product);
@@ -103,6 +104,11 @@ static void multiply_rows(const struct ck_kernels *k, const struct ck_linear *li
             }
         }
     }
+}
+
+static const void *_Nullable next_head(const struct ck_linear *linears, size_t heads, size_t head)
+{
+    return head + 1 < heads ? linears[head + 1].weight : NULL;
 }
 
 // One head: the latent part of its queries is its key matrix times the query.
@@ -119,7 +125,7 @@ static void absorb_queries(void *context, size_t head, size_t thread)
                a->rope * sizeof(float));
     }
     multiply_rows(job->kernels, &a->keys[head], y, y_stride, x, x_stride, job->rows,
-                  job->scratch + thread * job->scratch_bytes);
+                  job->scratch + thread * job->scratch_bytes, next_head(a->keys, a->heads, head));
 }
 
 // One head: output = its value matrix times the attended latent.
@@ -131,7 +137,8 @@ static void project_values(void *context, size_t head, size_t thread)
     multiply_rows(job->kernels, &a->values[head],
                   a->output + job->first_row * y_stride + head * a->value, y_stride,
                   job->latents + head * a->latent, x_stride, job->rows,
-                  job->scratch + thread * job->scratch_bytes);
+                  job->scratch + thread * job->scratch_bytes,
+                  next_head(a->values, a->heads, head));
 }
 
 static void attend_row(void *context, size_t item, size_t thread)
