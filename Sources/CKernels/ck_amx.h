@@ -13,7 +13,7 @@
 
 #define TARGET                                                                                   \
     __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,"       \
-                          "avx512bf16,avx2,fma")))
+                          "avx512bf16,avx512vnni,avx2,fma")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define UNROLL _Pragma("clang loop unroll(full)")
 

@@ -24,11 +24,11 @@ struct ahead {
 // Every part of a panel's products has a piece of each stream.
 static struct ahead look_ahead(const struct ck_product *p)
 {
-    if (p->parts == 0) return (struct ahead){0};
+    if (p->parts == 0 || !p->next) return (struct ahead){0};
     size_t panel = p->units * CK_PANEL * 4, steps = ck_blocks(p->units, CK_TILE_UNITS);
     size_t streams = ck_min(STREAMS_MAX, ck_blocks(panel, STREAM_BYTES));
     size_t length = ck_blocks(panel / 64, streams), lines = ck_blocks(length, p->parts);
-    const char *next = (const char *)p->w + panel + p->part * lines * 64;
+    const char *next = (const char *)p->next + p->part * lines * 64;
     return (struct ahead){next, streams, length * 64, ck_blocks(lines, steps)};
 }
 
@@ -150,10 +150,36 @@ INLINE void scale_sums(const struct ck_product *p, const int32_t *sums, const in
     }
 }
 
+// One row, by VNNI.
+TARGET static void row_i8(const struct ck_product *p)
+{
+    __m512i a = _mm512_set1_epi32(p->starts[0]), b = a;
+    const int32_t *x = p->x;
+    const uint8_t *w = p->w;
+    struct ahead ahead = look_ahead(p);
+    for (size_t unit = 0; unit < p->units;) {
+        size_t end = ck_min(unit + CK_TILE_UNITS, p->units);
+        prefetch_weights(&ahead);
+        for (; unit < end; unit++, w += CK_PANEL * 4) {
+            __m512i code = _mm512_set1_epi32(x[unit]);
+            a = _mm512_dpbusd_epi32(a, _mm512_loadu_si512(w), code);
+            b = _mm512_dpbusd_epi32(b, _mm512_loadu_si512(w + 64), code);
+        }
+    }
+    _Alignas(64) int32_t sums[CK_PANEL];
+    _mm512_store_si512(sums, a);
+    _mm512_store_si512(sums + 16, b);
+    const int32_t none = 0;
+    struct ck_product scaled = *p;
+    scaled.starts = &none;
+    if (p->token_scales) scale_sums(&scaled, sums, 1);
+    else scale_sums(&scaled, sums, 0);
+}
+
 TARGET void ck_amx_product_i8(const struct ck_product *p)
 {
     if (p->rows == 1) {
-        ck_avx512_panel.product_i8(p);
+        row_i8(p);
         return;
     }
     _Alignas(64) int32_t sums[CK_AMX_ROWS * CK_PANEL];

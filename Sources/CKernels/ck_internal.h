@@ -106,7 +106,8 @@ void ck_operand_row(const struct ck_kernels *kernels, const struct ck_linear *li
                     const float *x, int32_t *start, float *token_scale);
 // Rows to a tile: [rows][units] becomes [units][rows].
 void ck_interleave(void *tile, const void *rows, size_t row_bytes, size_t count);
-// Sets weights, units and int8 scales of `product` for a panel and runs it.
+// Sets weights, units and int8 scales of `product` for a panel and runs it. What is read after the
+// last panel is the product's `next`; after others it is the next panel.
 void ck_panel_product(const struct ck_kernels *kernels, const struct ck_linear *linear,
                       size_t panel, struct ck_product *product);
 

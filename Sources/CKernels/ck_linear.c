@@ -53,6 +53,8 @@ struct prepared {
 struct job {
     const struct ck_kernels *kernels;
     const struct group *groups;
+    size_t group_count;
+    const void *_Nullable then;  // weights that are read after the last group's
     const struct tile *tiles;
     const struct prepared *_Nullable prepared;  // instead of x
     struct rows x, y;
@@ -214,6 +216,8 @@ void ck_panel_product(const struct ck_kernels *k, const struct ck_linear *linear
     const struct ck_panel_kernels *kernels = k->panel;
     size_t bytes = ck_panel_bytes(linear->kind, linear->inputs);
     product->w = (const uint8_t *)linear->weight + panel * bytes;
+    int is_last = (panel + 1) * CK_PANEL >= linear->outputs;
+    if (!is_last) product->next = (const uint8_t *)product->w + bytes;
     product->units = bytes / 4 / CK_PANEL;
     if (linear->kind == CK_F32) {
         kernels->product_f32(product);
@@ -233,14 +237,21 @@ static void tile_product(const struct job *job, const struct tile *tile,
                          size_t y_stride)
 {
     const struct operand *operand = &job->operands[which];
+    const struct group *group = &job->groups[tile->group], *after = group + 1;
+    int is_second = linear == group->second;
+    const void *then = is_second ? NULL : job->then;
+    if (after < job->groups + job->group_count) {
+        then = is_second ? after->second->weight : after->linear->weight;
+    }
     struct ck_product product = {
         .y = y,
         .y_stride = y_stride,
         .x = operand->tiles + tile->first * job->row_bytes,
         .x_stride = job->row_bytes,
         .rows = tile->rows,
-        .part = (size_t)(tile - job->tiles) - job->groups[tile->group].first_tile,
-        .parts = job->groups[tile->group].tiles,
+        .part = (size_t)(tile - job->tiles) - group->first_tile,
+        .parts = group->tiles,
+        .next = then,
         .starts = operand->starts + tile->first,
         .token_scales = operand->token_scales + tile->first,
     };
@@ -328,10 +339,12 @@ static struct operand make_operand(struct ck_engine *engine, int slot, size_t ro
     };
 }
 
-// Every group's rows through its linear (and second); all linears of a call have one shape.
+// Every group's rows through its linear (and second); all linears of a call have one shape. `then`:
+// weights that are read after these.
 static void apply_groups(struct ck_engine *engine, struct group *groups, size_t group_count,
                          size_t rows, const struct rows *x,
-                         const struct prepared *_Nullable prepared, const struct rows *y)
+                         const struct prepared *_Nullable prepared, const struct rows *y,
+                         const void *_Nullable then)
 {
     const struct ck_linear *any = groups[0].linear;
     int gated = groups[0].second != NULL, shared = 1;
@@ -349,6 +362,8 @@ static void apply_groups(struct ck_engine *engine, struct group *groups, size_t 
     struct job job = {
         .kernels = engine->kernels,
         .groups = groups,
+        .group_count = group_count,
+        .then = then,
         .tiles = tiles,
         .prepared = prepared,
         .x = *x,
@@ -378,7 +393,7 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
     struct group group = {.linear = linear, .first = 0, .rows = rows};
     struct rows source = {.base = (float *)x, .stride = x_stride};
     struct rows target = {.base = y, .stride = y_stride};
-    apply_groups(engine, &group, 1, rows, &source, NULL, &target);
+    apply_groups(engine, &group, 1, rows, &source, NULL, &target, NULL);
 }
 
 // ---- MLPs ------------------------------------------------------------------------------------
@@ -386,30 +401,33 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
 // Which half of an MLP.
 enum half { HALF_GATE, HALF_DOWN };
 
-// `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here.
+// `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here. `after`: the MLP that
+// is computed next.
 static void apply_half(struct ck_engine *engine, enum half half, const struct ck_mlp **mlps,
                        struct group *groups, size_t group_count, size_t rows,
                        const struct rows *x, const struct prepared *_Nullable prepared,
-                       const struct rows *y)
+                       const struct rows *y, const struct ck_mlp *_Nullable after)
 {
     for (size_t g = 0; g < group_count; g++) {
         groups[g].linear = half == HALF_GATE ? &mlps[g]->gate : &mlps[g]->down;
         groups[g].second = half == HALF_GATE ? &mlps[g]->up : NULL;
     }
-    apply_groups(engine, groups, group_count, rows, x, prepared, y);
+    const void *then = half == HALF_GATE ? mlps[0]->down.weight : after ? after->gate.weight : NULL;
+    apply_groups(engine, groups, group_count, rows, x, prepared, y, then);
 }
 
 static void apply_mlps(struct ck_engine *engine, const struct ck_mlp **mlps, struct group *groups,
                        size_t group_count, size_t rows, const struct rows *x,
-                       const struct prepared *_Nullable prepared, const struct rows *y)
+                       const struct prepared *_Nullable prepared, const struct rows *y,
+                       const struct ck_mlp *_Nullable after)
 {
     size_t inner = mlps[0]->gate.outputs;
     struct rows middle = {
         .base = ck_scratch(engine, CK_SCRATCH_INNER, rows * inner * sizeof(float)),
         .stride = inner,
     };
-    apply_half(engine, HALF_GATE, mlps, groups, group_count, rows, x, prepared, &middle);
-    apply_half(engine, HALF_DOWN, mlps, groups, group_count, rows, &middle, NULL, y);
+    apply_half(engine, HALF_GATE, mlps, groups, group_count, rows, x, prepared, &middle, after);
+    apply_half(engine, HALF_DOWN, mlps, groups, group_count, rows, &middle, NULL, y, after);
 }
 
 void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, const float *x,
@@ -420,7 +438,7 @@ void ck_mlp_apply(struct ck_engine *engine, const struct ck_mlp *mlp, float *y, 
         struct group group = {.first = 0, .rows = ck_min(MLP_ROWS, rows - first)};
         struct rows source = {.base = (float *)x + first * hidden, .stride = hidden};
         struct rows target = {.base = y + first * hidden, .stride = hidden};
-        apply_mlps(engine, &mlp, &group, 1, group.rows, &source, NULL, &target);
+        apply_mlps(engine, &mlp, &group, 1, group.rows, &source, NULL, &target, NULL);
     }
 }
 
@@ -518,7 +536,7 @@ struct experts {
 // Assignments first ..< first + rows, which are those of `groups` of `mlps`.
 static void apply_assignments(struct ck_engine *engine, const struct experts *e, size_t first,
                               size_t rows, const struct ck_mlp **mlps, struct group *groups,
-                              size_t group_count)
+                              size_t group_count, const struct ck_mlp *_Nullable after)
 {
     struct rows source = {.table = (float *const *)(uintptr_t)(e->inputs + first)};
     struct rows target = {.table = e->outputs + first};
@@ -530,9 +548,10 @@ static void apply_assignments(struct ck_engine *engine, const struct experts *e,
         prepared = &part;
     }
     if (e->half) {
-        apply_half(engine, *e->half, mlps, groups, group_count, rows, &source, prepared, &target);
+        apply_half(engine, *e->half, mlps, groups, group_count, rows, &source, prepared, &target,
+                   after);
     } else {
-        apply_mlps(engine, mlps, groups, group_count, rows, &source, prepared, &target);
+        apply_mlps(engine, mlps, groups, group_count, rows, &source, prepared, &target, after);
     }
 }
 
@@ -542,10 +561,12 @@ static void apply_expert(void *context, size_t expert, size_t thread)
     const struct experts *e = context;
     const struct ck_mlp *mlp = &e->experts[expert];
     size_t end = e->starts[expert + 1], rows;
+    int goes_on = expert + 1 < e->count && e->starts[expert + 2] > end;
+    const struct ck_mlp *after = goes_on ? mlp + 1 : NULL;
     for (size_t first = e->starts[expert]; first < end; first += rows) {
         rows = ck_min(MLP_ROWS, end - first);
         struct group group = {.first = 0, .rows = rows};
-        apply_assignments(&e->engine->alone[thread], e, first, rows, &mlp, &group, 1);
+        apply_assignments(&e->engine->alone[thread], e, first, rows, &mlp, &group, 1, after);
     }
 }
 
@@ -582,7 +603,7 @@ static void apply_together(struct ck_engine *engine, const struct experts *e)
             }
             if (rows == left) expert++;
         }
-        apply_assignments(engine, e, first, at - first, mlps, groups, used);
+        apply_assignments(engine, e, first, at - first, mlps, groups, used, NULL);
     }
 }
 

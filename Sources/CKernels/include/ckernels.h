@@ -72,7 +72,8 @@ struct ck_product {
     const void *w;       // panel [units, CK_PANEL] of 4 bytes; int8 codes are stored plus 128
     size_t rows;         // 1 ... CK_TILE_ROWS, or row_major_rows
     size_t part, parts;  // this product is one of `parts` with the panel, or 0: row-major
-                         // kernels ask for that part of the next panel meanwhile
+                         // kernels ask for that part of `next` meanwhile
+    const void *_Nullable next;  // panel that is read after this one
     size_t units;
     int accumulate;      // adds to y instead of overwriting it; not for int8
     // int8 only: y = f32(sum + bias) * scale, or f32(sum) * scale * token_scales[row]
