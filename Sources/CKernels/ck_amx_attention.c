@@ -1,11 +1,14 @@
-// Latent attention over a BF16 cache by tiles of AMX. A task takes neighbouring queries of one
-// sequence, all heads of each as far as there is room: one row a query and head. Positions come in
-// steps of STEP, with a running softmax over steps, in F32 and to the base 2; weights are rounded
-// to BF16 for the second product.
+// Latent attention over a BF16 or an int8 cache by tiles of AMX. A task takes neighbouring queries
+// of one sequence, all heads of each as far as there is room: one row a query and head. Positions
+// come in steps of STEP, with a running softmax over steps, in F32 and to the base 2; weights are
+// rounded to BF16 for the second product.
 //
 // Scores: 16 cached positions as they lie in memory, times the queries of 16 rows, which are packed
 // once a task. They come out [position, row], so that the softmax works on 16 rows at a time.
 // Values: weights [row, position], times pairs of positions interleaved, 32 columns at a time.
+// Of an int8 cache, positions are copied as BF16 codes, once a step for all rows of a task and
+// while tiles compute the step before; what they are to be multiplied by goes into scores and
+// weights.
 //
 // A row's result depends on its own positions alone. They are cut into PARTITION, counted from
 // position 0, each with a softmax of its own; partitions are joined in rising order. So a thread
@@ -36,6 +39,7 @@ enum {
 
 // Memory for partitions that are computed apart, at most, if more than one task has any.
 static const size_t PARTIAL_BYTES = (size_t)64 << 20;
+static const float LOG2_E = 1.44269504088896341f;
 
 struct task {
     uint32_t first, rows;  // rows of the job, [queries, heads]
@@ -49,8 +53,10 @@ struct task {
 // Sizes that follow from the model.
 struct shape {
     size_t heads, latent, width, block_size;
+    size_t entry_bytes;  // of a cached position
     size_t depth;    // width padded to whole tiles
     size_t columns;  // tiles of latent columns, even
+    int is_int8;     // the cache
     int direct;      // groups of positions can be read where they lie
 };
 
@@ -73,7 +79,8 @@ struct state {
 struct scratch {
     uint16_t *rows;      // [CK_PANEL, depth] queries
     uint32_t *queries;   // [tiles / 2, depth / 2, 32 rows]
-    uint16_t *copies;    // [STEP, depth] cached positions
+    uint16_t *copies;    // [STEP, depth] cached positions; of an int8 cache of two steps
+    float *scales;       // int8 cache only: [2, STEP] what they are multiplied by
     float *scores;       // [2 tiles, STEP, 16]
     uint32_t *pairs;     // [STEP / 4, 16 rows] weights of two positions
     uint16_t *weights;   // [tiles, 2, 16 rows, STEP / 2]
@@ -90,7 +97,17 @@ struct step {
     size_t stride;
     const uint8_t *ahead[STEP];
     size_t ahead_count, ahead_next;
+    // Of an int8 cache `ahead` is the next step as it lies there, NULL beyond the sequence, and is
+    // copied while this one is computed.
+    const uint8_t *beyond[STEP];  // the one behind it
+    size_t copied;                // position from which on a step is in the other half of copies
+    uint16_t *next_copies;
+    const float *scales;          // [STEP] of this step
+    float *next_scales;
+    float factors[STEP];          // scales, times that of the scores to the base 2
 };
+
+enum { NOTHING_COPIED = 0 };  // position 0 begins a task, and nothing is copied before
 
 static size_t take(size_t *used, size_t bytes)
 {
@@ -102,14 +119,17 @@ static size_t take(size_t *used, size_t bytes)
 static struct shape make_shape(const struct ck_latent_attention *a)
 {
     size_t width = a->latent + a->rope;
+    int is_int8 = a->cache_kind == CK_INT8_DYNAMIC;
     return (struct shape){
         .heads = a->heads,
         .latent = a->latent,
         .width = width,
         .block_size = a->block_size,
+        .entry_bytes = ck_latent_entry_bytes(a->cache_kind, a->latent, a->rope),
         .depth = ck_blocks(width, 32) * 32,
         .columns = ck_blocks(a->latent, 32) * 2,
-        .direct = width % 32 == 0 && a->block_size % CK_TILE_SIDE == 0,
+        .is_int8 = is_int8,
+        .direct = !is_int8 && width % 32 == 0 && a->block_size % CK_TILE_SIDE == 0,
     };
 }
 
@@ -129,7 +149,8 @@ static size_t lay_out(const struct shape *shape, uint8_t *_Nullable base, struct
     size_t used = 0, depth = shape->depth;
     size_t rows = take(&used, CK_PANEL * depth * 2);
     size_t queries = take(&used, TASK_ROWS * depth * 2);
-    size_t copies = take(&used, shape->direct ? 0 : STEP * depth * 2);
+    size_t copies = take(&used, shape->direct ? 0 : STEP * depth * (shape->is_int8 ? 4 : 2));
+    size_t scales = take(&used, shape->is_int8 ? 2 * STEP * 4 : 0);
     size_t scores = take(&used, 2 * STEP * CK_TILE_SIDE * 4);
     size_t pairs = take(&used, STEP / 4 * CK_TILE_SIDE * 4);
     size_t weights = take(&used, TASK_ROWS * STEP * 2);
@@ -142,6 +163,7 @@ static size_t lay_out(const struct shape *shape, uint8_t *_Nullable base, struct
             .rows = (uint16_t *)(base + rows),
             .queries = (uint32_t *)(base + queries),
             .copies = (uint16_t *)(base + copies),
+            .scales = (float *)(base + scales),
             .scores = (float *)(base + scores),
             .pairs = (uint32_t *)(base + pairs),
             .weights = (uint16_t *)(base + weights),
@@ -165,16 +187,131 @@ static size_t tile_count(const struct task *task) { return ck_blocks(task->rows,
 
 // ---- The cache -------------------------------------------------------------------------------
 
-static const uint16_t *cached(const struct attend_job *t, const int32_t *table, size_t position)
+// Positions `first` + 0 ..< STEP as they lie in the cache, NULL from `end` on.
+static void find_entries(const struct attend_job *t, const int32_t *table, size_t first,
+                         size_t end, const uint8_t *_Nullable entries[STEP])
 {
     const struct shape *shape = &t->shape;
-    size_t block = (size_t)table[position / shape->block_size];
-    return (const uint16_t *)t->job->a->cache +
-           (block * shape->block_size + position % shape->block_size) * shape->width;
+    const uint8_t *cache = t->job->a->cache, *entry = NULL;
+    size_t block = first / shape->block_size, at = first % shape->block_size;
+    for (size_t i = 0; i < STEP; i++, at++) {
+        if (first + i >= end) {
+            entries[i] = NULL;
+            continue;
+        }
+        if (at == shape->block_size) {
+            block++;
+            at = 0;
+        }
+        if (i == 0 || at == 0) {
+            size_t slot = (size_t)table[block] * shape->block_size + at;
+            entry = cache + slot * shape->entry_bytes;
+        }
+        entries[i] = entry;
+        entry += shape->entry_bytes;
+    }
+}
+
+// The position of a step that is asked for as number `i`: in several streams, which memory serves
+// faster than one.
+static size_t in_streams(size_t i) { return i % STREAMS * (STEP / STREAMS) + i / STREAMS; }
+
+// Copies one position of an int8 cache as BF16 codes, with zeros behind its width. Returns what
+// they are multiplied by.
+INLINE float copy_codes(uint16_t *copy, const uint8_t *entry, const struct shape *shape)
+{
+    const uint8_t *keys = entry + sizeof(float);
+    size_t rope = shape->width - shape->latent;
+    const int8_t *codes = (const int8_t *)(keys + rope * sizeof *copy);
+    for (size_t i = 0; i < shape->latent; i += 32) {
+        size_t left = shape->latent - i;
+        __m256i bytes;
+        if (left >= 32) bytes = _mm256_loadu_si256((const __m256i *)(codes + i));
+        else bytes = _mm256_maskz_loadu_epi8((__mmask32)((1u << left) - 1), codes + i);
+        __m512i low = _mm512_cvtepi8_epi32(_mm256_castsi256_si128(bytes));
+        __m512i high = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(bytes, 1));
+        __m512bh both = _mm512_cvtne2ps_pbh(_mm512_cvtepi32_ps(high), _mm512_cvtepi32_ps(low));
+        // What is written behind the latent, keys or zeros replace: the depth is whole.
+        _mm512_storeu_si512(copy + i, (__m512i)both);
+    }
+    for (size_t i = 0; i < shape->depth - shape->latent; i += 32) {
+        __mmask32 mask = i >= rope ? 0 : rope - i < 32 ? (__mmask32)((1u << (rope - i)) - 1)
+                                                       : (__mmask32)~0u;
+        size_t left = shape->depth - shape->latent - i;
+        __mmask32 whole = left < 32 ? (__mmask32)((1u << left) - 1) : (__mmask32)~0u;
+        __m512i part = _mm512_maskz_loadu_epi16(mask, keys + i * sizeof *copy);
+        _mm512_mask_storeu_epi16(copy + shape->latent + i, whole, part);
+    }
+    float scale;
+    memcpy(&scale, entry, sizeof scale);
+    return scale;
+}
+
+// The step's positions of an int8 cache: copied by the step before, or here if there was none.
+// Steps up to `end` may follow; what lies behind, up to `length`, is worth asking for.
+TARGET static void find_codes(const struct attend_job *t, const struct scratch *s,
+                              const int32_t *table, struct step *step, size_t end,
+                              size_t length)
+{
+    const struct shape *shape = &t->shape;
+    int was_copied = step->copied != NOTHING_COPIED && step->copied == step->first;
+    size_t half = STEP * shape->depth;
+    int second = was_copied && step->next_copies != s->copies;
+    uint16_t *copies = second ? s->copies + half : s->copies;
+    float *scales = second ? s->scales + STEP : s->scales;
+    step->next_copies = second ? s->copies : s->copies + half;
+    step->next_scales = second ? s->scales : s->scales + STEP;
+    step->scales = scales;
+    if (!was_copied) {
+        find_entries(t, table, step->first, end, step->ahead);
+        for (size_t i = 0; i < step->count; i++) {
+            scales[i] = copy_codes(copies + i * shape->depth, step->ahead[i], shape);
+        }
+    }
+    find_entries(t, table, step->first + STEP, end, step->ahead);
+    find_entries(t, table, step->first + 2 * STEP, length, step->beyond);
+    for (size_t i = step->count; i < ck_blocks(step->count, CHUNK) * CHUNK; i++) {
+        memset(copies + i * shape->depth, 0, shape->depth * 2);
+        scales[i] = 1;
+    }
+    for (size_t i = 0; i < STEP; i++) {
+        step->rows[i] = i < step->count ? copies + i * shape->depth : NULL;
+        step->factors[i] = i < step->count ? scales[i] * (t->job->a->scale * LOG2_E) : 0;
+    }
+    step->ahead_count = step->first + STEP < length ? STEP : 0;
+    step->copied = step->first + STEP < end ? step->first + STEP : NOTHING_COPIED;
+}
+
+// Copies the positions of a step, with zeros behind their width and up to a multiple of 16.
+static void copy_rows(const struct shape *shape, const struct scratch *s, const struct step *step)
+{
+    for (size_t i = 0; i < ck_blocks(step->count, CK_TILE_SIDE) * CK_TILE_SIDE; i++) {
+        uint16_t *copy = s->copies + i * shape->depth;
+        size_t width = step->rows[i] ? shape->width : 0;
+        if (width) memcpy(copy, step->rows[i], width * 2);
+        memset(copy + width, 0, (shape->depth - width) * 2);
+    }
+}
+
+// The same of a cache of BF16 numbers, which are read where they lie if the shape allows it.
+static void find_floats(const struct attend_job *t, const struct scratch *s,
+                        const int32_t *table, struct step *step, size_t length)
+{
+    const struct shape *shape = &t->shape;
+    const uint8_t *entries[STEP];
+    find_entries(t, table, step->first, length, entries);
+    for (size_t i = 0; i < STEP; i++) step->rows[i] = (const uint16_t *)entries[i];
+    if (!shape->direct) copy_rows(shape, s, step);
+    find_entries(t, table, step->first + STEP, length, entries);
+    step->ahead_count = 0;
+    for (size_t i = 0; i < STEP; i++) {
+        const uint8_t *entry = entries[in_streams(i)];
+        if (entry) step->ahead[step->ahead_count++] = entry;
+    }
 }
 
 static void find_rows(const struct attend_job *t, const struct task *task,
-                      const struct scratch *s, struct step *step, size_t first)
+                      const struct scratch *s, struct step *step, size_t first, size_t end)
 {
     const struct shape *shape = &t->shape;
     const int32_t *table =
@@ -182,38 +319,37 @@ static void find_rows(const struct attend_job *t, const struct task *task,
     step->first = first;
     step->count = ck_min(STEP, task->length - first);
     step->stride = (shape->direct ? shape->width : shape->depth) * 2;
-    for (size_t i = 0; i < STEP; i++) {
-        step->rows[i] = i < step->count ? cached(t, table, first + i) : NULL;
+    step->ahead_next = 0;
+    const uint16_t *copies = s->copies;
+    if (shape->is_int8) {
+        find_codes(t, s, table, step, end, task->length);
+        copies = step->rows[0];
+    } else {
+        find_floats(t, s, table, step, task->length);
     }
     for (size_t group = 0; group < GROUPS; group++) {
         // Scores of groups behind the last are never looked at.
         size_t from = ck_min(group, (step->count - 1) / CK_TILE_SIDE) * CK_TILE_SIDE;
-        step->groups[group] = shape->direct ? step->rows[from] : s->copies + from * shape->depth;
-    }
-    if (!shape->direct) {
-        for (size_t i = 0; i < ck_blocks(step->count, CK_TILE_SIDE) * CK_TILE_SIDE; i++) {
-            uint16_t *copy = s->copies + i * shape->depth;
-            size_t width = step->rows[i] ? shape->width : 0;
-            if (width) memcpy(copy, step->rows[i], width * 2);
-            memset(copy + width, 0, (shape->depth - width) * 2);
-        }
-    }
-    step->ahead_next = 0;
-    step->ahead_count = 0;
-    // In several streams, which memory serves faster than one.
-    for (size_t i = 0; i < STEP; i++) {
-        size_t next = first + STEP + i % STREAMS * (STEP / STREAMS) + i / STREAMS;
-        if (next >= task->length) continue;
-        step->ahead[step->ahead_count++] = (const uint8_t *)cached(t, table, next);
+        step->groups[group] = shape->direct ? step->rows[from] : copies + from * shape->depth;
     }
 }
 
-// Asks for one position of the next step.
-INLINE void look_ahead(struct step *step, size_t width)
+// Asks for one position of the next step; of an int8 cache copies it, and asks for one of the step
+// behind that.
+INLINE void look_ahead(struct step *step, const struct shape *shape)
 {
     if (step->ahead_next == step->ahead_count) return;
-    const uint8_t *row = step->ahead[step->ahead_next++];
-    for (size_t byte = 0; byte < width * 2; byte += 64) {
+    size_t at = step->ahead_next++;
+    const uint8_t *row = step->ahead[at];
+    if (shape->is_int8) {
+        if (row) {
+            step->next_scales[at] =
+                copy_codes(step->next_copies + at * shape->depth, row, shape);
+        }
+        row = step->beyond[in_streams(at)];
+        if (!row) return;
+    }
+    for (size_t byte = 0; byte < shape->entry_bytes; byte += 64) {
         _mm_prefetch((const char *)row + byte, _MM_HINT_T1);
     }
 }
@@ -239,7 +375,7 @@ TARGET static void score_pair(struct step *step, const struct shape *shape,
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
         queries += CK_TILE_UNITS * CK_PANEL;
-        look_ahead(step, shape->width);
+        look_ahead(step, shape);
     }
     float *y = scores + group * SUMS;
     _tile_stored(0, y, CK_TILE_BYTES);
@@ -248,7 +384,8 @@ TARGET static void score_pair(struct step *step, const struct shape *shape,
     _tile_stored(3, y + STEP * CK_TILE_SIDE + SUMS, CK_TILE_BYTES);
 }
 
-// Groups group ... group + 3 for one tile of rows.
+// Groups group ... group + 3 for one tile of rows: there are a few times fewer of these than
+// positions to copy.
 TARGET static void score_single(struct step *step, const struct shape *shape,
                                 const uint32_t *queries, float *scores, size_t group)
 {
@@ -268,7 +405,7 @@ TARGET static void score_single(struct step *step, const struct shape *shape,
         _tile_dpbf16ps(2, 4, 6);
         _tile_dpbf16ps(3, 5, 6);
         queries += CK_TILE_UNITS * CK_PANEL;
-        look_ahead(step, shape->width);
+        for (int n = 0; n < (shape->is_int8 ? 3 : 1); n++) look_ahead(step, shape);
     }
     float *y = scores + group * SUMS;
     _tile_stored(0, y, CK_TILE_BYTES);
@@ -296,12 +433,14 @@ INLINE __m512 power_of_two(__m512 x)
 }
 
 // One step for 16 rows: weights of `count` positions, a multiple of CHUNK. `seen` of them count
-// for a row. Returns what earlier sums are multiplied by.
-TARGET static __m512 weigh(const struct ck_panel_kernels *k, const struct scratch *s,
-                           uint16_t *weights, const float *scores, float scale, size_t count,
-                           __m512i seen, float *largest, float *totals)
+// for a row. With `step`, which is of an int8 cache, its factors and scales take part. Returns what
+// earlier sums are multiplied by.
+INLINE __m512 weigh_scores(const struct ck_panel_kernels *k, const struct scratch *s,
+                           uint16_t *weights, const float *scores, const struct step *step,
+                           float scale, size_t count, __m512i seen, float *largest,
+                           float *totals)
 {
-    const __m512 factor = _mm512_set1_ps(scale * 1.44269504088896341f);
+    __m512 factor = _mm512_set1_ps(scale * LOG2_E);
     __m512 old = _mm512_loadu_ps(largest), best[4], sum[4];
     for (int i = 0; i < 4; i++) {
         best[i] = old;
@@ -310,6 +449,7 @@ TARGET static __m512 weigh(const struct ck_panel_kernels *k, const struct scratc
     for (size_t p = 0; p < count; p += 4) {
         UNROLL for (size_t i = 0; i < 4; i++) {
             __mmask16 mask = _mm512_cmpgt_epi32_mask(seen, _mm512_set1_epi32((int)(p + i)));
+            if (step) factor = _mm512_set1_ps(step->factors[p + i]);
             __m512 v = _mm512_mul_ps(_mm512_loadu_ps(scores + (p + i) * CK_TILE_SIDE), factor);
             best[i] = _mm512_mask_max_ps(best[i], mask, v, best[i]);
         }
@@ -331,12 +471,15 @@ TARGET static __m512 weigh(const struct ck_panel_kernels *k, const struct scratc
                 size_t p = first + 2 * (pair + i);
                 __m512 e[2];
                 UNROLL for (size_t j = 0; j < 2; j++) {
+                    if (step) factor = _mm512_set1_ps(step->factors[p + j]);
                     __m512 v = _mm512_loadu_ps(scores + (p + j) * CK_TILE_SIDE);
                     __mmask16 mask =
                         _mm512_cmpgt_epi32_mask(seen, _mm512_set1_epi32((int)(p + j)));
                     e[j] = power_of_two(_mm512_sub_ps(_mm512_mul_ps(v, factor), top));
                     e[j] = _mm512_maskz_mov_ps(mask, e[j]);
                     sum[2 * i + j] = _mm512_add_ps(sum[2 * i + j], e[j]);
+                    if (!step) continue;
+                    e[j] = _mm512_maskz_mul_ps(mask, e[j], _mm512_set1_ps(step->scales[p + j]));
                 }
                 __m512i both = (__m512i)_mm512_cvtne2ps_pbh(e[1], e[0]);
                 both = _mm512_permutexvar_epi16(interleave, both);
@@ -352,6 +495,21 @@ TARGET static __m512 weigh(const struct ck_panel_kernels *k, const struct scratc
     _mm512_storeu_ps(totals, total);
     _mm512_storeu_ps(largest, top);
     return correction;
+}
+
+TARGET static __m512 weigh(const struct ck_panel_kernels *k, const struct scratch *s,
+                           uint16_t *weights, const float *scores, float scale, size_t count,
+                           __m512i seen, float *largest, float *totals)
+{
+    return weigh_scores(k, s, weights, scores, NULL, scale, count, seen, largest, totals);
+}
+
+TARGET static __m512 weigh_codes(const struct ck_panel_kernels *k, const struct scratch *s,
+                                 uint16_t *weights, const float *scores,
+                                 const struct step *step, size_t count, __m512i seen,
+                                 float *largest, float *totals)
+{
+    return weigh_scores(k, s, weights, scores, step, 1, count, seen, largest, totals);
 }
 
 // sums *= factors, by row.
@@ -509,19 +667,26 @@ TARGET static size_t weigh_tiles(const struct attend_job *t, const struct scratc
         size_t at = (tile + i) * CK_TILE_SIDE;
         __m512i limits = _mm512_loadu_si512(s->limits + at);
         limits = _mm512_sub_epi32(limits, _mm512_set1_epi32((int)step->first));
+        const struct ck_panel_kernels *k = t->job->kernels->panel;
+        uint16_t *weights = s->weights + at * STEP;
+        const float *scores = s->scores + i * STEP * CK_TILE_SIDE;
+        float *largest = s->state.largest + at, *totals = s->state.totals + at;
+        size_t count = chunks * CHUNK;
         __m512 correction =
-            weigh(t->job->kernels->panel, s, s->weights + at * STEP,
-                  s->scores + i * STEP * CK_TILE_SIDE, t->job->a->scale, chunks * CHUNK, limits,
-                  s->state.largest + at, s->state.totals + at);
+            shape->is_int8
+                ? weigh_codes(k, s, weights, scores, step, count, limits, largest, totals)
+                : weigh(k, s, weights, scores, t->job->a->scale, count, limits, largest, totals);
         if (fresh) continue;
         scale_rows(s->state.sums + (tile + i) * shape->columns * SUMS, shape->columns, correction);
     }
     return chunks;
 }
 
-// Positions first ..< last of one partition, into s->state.
+// Positions first ..< last of one partition, into s->state. With the same `step`, the one up to
+// `end` may follow.
 TARGET static void attend_partition(const struct attend_job *t, const struct task *task,
-                                    const struct scratch *s, size_t first, size_t last)
+                                    const struct scratch *s, struct step *step, size_t first,
+                                    size_t last, size_t end)
 {
     const struct shape *shape = &t->shape;
     size_t tiles = tile_count(task);
@@ -529,23 +694,22 @@ TARGET static void attend_partition(const struct attend_job *t, const struct tas
         s->state.largest[row] = -INFINITY;
         s->state.totals[row] = 0;
     }
-    struct step step;
     for (size_t at = first; at < last; at += STEP) {
         int fresh = at == first;
         size_t chunks[TASK_TILES];
-        find_rows(t, task, s, &step, at);
+        find_rows(t, task, s, step, at, end);
         for (size_t tile = 0; tile < tiles; tile += 2) {
-            chunks[tile] = weigh_tiles(t, s, &step, tile, tile + 1 < tiles, task->rows, fresh);
+            chunks[tile] = weigh_tiles(t, s, step, tile, tile + 1 < tiles, task->rows, fresh);
         }
         for (size_t column = 0; column < shape->columns; column += 4) {
             int both = column + 2 < shape->columns;
-            load_block(&step, shape, s->blocks, column * CK_TILE_SIDE);
-            if (both) load_block(&step, shape, s->blocks + BLOCK, (column + 2) * CK_TILE_SIDE);
-            for (int i = 0; i < 4; i++) look_ahead(&step, shape->width);
+            load_block(step, shape, s->blocks, column * CK_TILE_SIDE);
+            if (both) load_block(step, shape, s->blocks + BLOCK, (column + 2) * CK_TILE_SIDE);
+            for (int i = 0; i < 4; i++) look_ahead(step, shape);
             add_values(shape, s, tiles, column, both, chunks, fresh);
-            for (int i = 0; i < 4; i++) look_ahead(&step, shape->width);
+            for (int i = 0; i < 4; i++) look_ahead(step, shape);
         }
-        while (step.ahead_next < step.ahead_count) look_ahead(&step, shape->width);
+        while (step->ahead_next < step->ahead_count) look_ahead(step, shape);
     }
 }
 
@@ -642,9 +806,11 @@ TARGET static void attend_whole(void *context, size_t item, size_t thread)
     lay_out(shape, t->job->scratch + thread * t->job->scratch_bytes, &s);
     ck_shape_tiles();
     load_queries(t, task, &s);
+    struct step step = {.copied = NOTHING_COPIED};
     size_t next = shape->columns * SUMS;
     for (size_t first = 0; first < task->length; first += PARTITION) {
-        attend_partition(t, task, &s, first, ck_min(first + PARTITION, task->length));
+        attend_partition(t, task, &s, &step, first, ck_min(first + PARTITION, task->length),
+                         task->length);
         if (first == 0) {
             struct state swap = s.joined;
             s.joined = s.state;
@@ -686,8 +852,9 @@ TARGET static void attend_part(void *context, size_t item, size_t thread)
     s.state = partial(t, task, index);
     ck_shape_tiles();
     load_queries(t, task, &s);
-    size_t first = index * PARTITION;
-    attend_partition(t, task, &s, first, ck_min(first + PARTITION, task->length));
+    size_t first = index * PARTITION, last = ck_min(first + PARTITION, task->length);
+    struct step step = {.copied = NOTHING_COPIED};
+    attend_partition(t, task, &s, &step, first, last, last);
 }
 
 // Joins a task's partitions: some columns of one tile of rows.

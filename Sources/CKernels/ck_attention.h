@@ -16,7 +16,7 @@ struct ck_attention_job {
     size_t scratch_bytes;  // of one thread, a multiple of 64
 };
 
-// Attention over a BF16 cache by products of BF16: fills job->latents. By panels
+// Attention over a BF16 or an int8 cache by products of BF16: fills job->latents. By panels
 // (ck_attention_bf16.c), or by tiles of AMX (ck_amx_attention.c).
 struct ck_attention_form {
     size_t (*scratch)(const struct ck_latent_attention *a);  // bytes of one thread
