@@ -180,8 +180,8 @@ static size_t scratch_bytes(const struct ck_kernels *k, const struct ck_latent_a
     size_t operands = ck_operand_bytes(k, &a->keys[0]);
     size_t values = ck_operand_bytes(k, &a->values[0]);
     operands = 2 * CK_TILE_ROWS_MAX * (operands > values ? operands : values);
-    size_t attention = a->cache_kind == CK_BF16 ? k->attention_bf16->scratch(a)
-                                                : CK_HEAD_TILE * (CK_POSITION_TILE + 2) * 4;
+    size_t attention = a->cache_kind == CK_F32 ? CK_HEAD_TILE * (CK_POSITION_TILE + 2) * 4
+                                               : k->attention_bf16->scratch(a);
     return ck_blocks(operands > attention ? operands : attention, 64) * 64;
 }
 
@@ -198,10 +198,10 @@ static void attend_queries(struct ck_engine *engine, struct ck_attention_job *jo
         job->rows = ck_min(ROW_CHUNK, last - first);
         size_t work = ck_min(a->heads, CK_HEAD_TILE) * width * longest_row(job) * 2;
         ck_run(engine, a->heads, job->rows * a->nope * a->latent, absorb_queries, job);
-        if (a->cache_kind == CK_BF16) {
-            engine->kernels->attention_bf16->attend(engine, job, work);
-        } else {
+        if (a->cache_kind == CK_F32) {
             ck_run(engine, job->rows * ck_blocks(a->heads, CK_HEAD_TILE), work, attend_row, job);
+        } else {
+            engine->kernels->attention_bf16->attend(engine, job, work);
         }
         ck_run(engine, a->heads, job->rows * a->value * a->latent, project_values, job);
     }
@@ -209,7 +209,7 @@ static void attend_queries(struct ck_engine *engine, struct ck_attention_job *jo
 
 static int has_runs(const struct ck_kernels *k, const struct ck_latent_attention *a)
 {
-    return a->cache_kind == CK_BF16 && k->attention_bf16->attend_runs &&
+    return a->cache_kind != CK_F32 && k->attention_bf16->attend_runs &&
            ck_is_row_major(k, &a->keys[0]) && ck_is_row_major(k, &a->values[0]);
 }
 

@@ -21,7 +21,7 @@ struct ck_attention_run {
     size_t first, queries;
 };
 
-// Attention over a BF16 cache by products of BF16: fills job->latents. By panels
+// Attention over a BF16 or an int8 cache by products of BF16: fills job->latents. By panels
 // (ck_attention_bf16.c), or by tiles of AMX (ck_amx_attention.c).
 struct ck_attention_form {
     size_t (*scratch)(const struct ck_latent_attention *a);  // bytes of one thread

@@ -1,8 +1,9 @@
-// Latent attention over a BF16 cache. A task takes neighbouring queries of one sequence and some
-// heads: their rows share each tile of CK_POSITION_TILE positions, which is brought once into the
-// two layouts of a product with packed weights: keys (outputs are positions) and values (outputs
-// are latent columns). Softmax by tiles with a running maximum, as in ck_attention.c, in F32;
-// weights are rounded to BF16 for the second product.
+// Latent attention over a BF16 or an int8 cache. A task takes neighbouring queries of one sequence
+// and some heads: their rows share each tile of CK_POSITION_TILE positions, which is brought once
+// into the two layouts of a product with packed weights: keys (outputs are positions) and values
+// (outputs are latent columns). Softmax by tiles with a running maximum, as in ck_attention.c, in
+// F32; weights are rounded to BF16 for the second product. Of an int8 cache, codes are keys and
+// values, and what they are to be multiplied by goes into scores and weights.
 //
 // A row's result depends on its own positions alone: tiles count from position 0, and a position
 // that a row must not see has weight 0, which adds nothing.
@@ -31,6 +32,8 @@ struct scratch {
     uint16_t *keys;     // [2 panels, width / 2, CK_PANEL, 2]
     uint16_t *values;   // [latent panels, CK_POSITION_TILE / 2, CK_PANEL, 2]
     uint16_t *weights;  // tiles of [rows, CK_POSITION_TILE]
+    uint16_t *codes;    // int8 cache only: [CK_POSITION_TILE, width] as BF16
+    float *_Nullable scales;  // and [CK_POSITION_TILE], else NULL
     float *scores;      // [rows, CK_POSITION_TILE]
     float *sums;        // [rows, latent padded] running outputs
     float *largest;     // [rows]
@@ -60,6 +63,9 @@ static size_t lay_out(const struct ck_latent_attention *a, uint8_t *_Nullable ba
     size_t sums = take(&used, TASK_ROWS * padded(a->latent) * 4);
     size_t largest = take(&used, TASK_ROWS * 4);
     size_t totals = take(&used, TASK_ROWS * 4);
+    int is_int8 = a->cache_kind == CK_INT8_DYNAMIC;
+    size_t codes = take(&used, is_int8 ? CK_POSITION_TILE * width * 2 : 0);
+    size_t scales = take(&used, is_int8 ? CK_POSITION_TILE * 4 : 0);
     if (base) {
         *s = (struct scratch){
             .rows = (uint16_t *)(base + rows),
@@ -71,6 +77,8 @@ static size_t lay_out(const struct ck_latent_attention *a, uint8_t *_Nullable ba
             .sums = (float *)(base + sums),
             .largest = (float *)(base + largest),
             .totals = (float *)(base + totals),
+            .codes = (uint16_t *)(base + codes),
+            .scales = is_int8 ? (float *)(base + scales) : NULL,
         };
     }
     return used;
@@ -87,14 +95,20 @@ static void load_positions(const struct ck_attention_job *job, const struct scra
                            const int32_t *table, size_t first, size_t last)
 {
     const struct ck_latent_attention *a = job->a;
+    const struct ck_panel_kernels *k = job->kernels->panel;
     size_t width = a->latent + a->rope;
+    size_t bytes = ck_latent_entry_bytes(a->cache_kind, a->latent, a->rope);
     const uint16_t *rows[CK_POSITION_TILE] = {0};
     for (size_t position = first; position < last; position++) {
-        size_t block = (size_t)table[position / a->block_size];
-        rows[position - first] = (const uint16_t *)a->cache +
-                                 (block * a->block_size + position % a->block_size) * width;
+        size_t block = (size_t)table[position / a->block_size], i = position - first;
+        size_t slot = block * a->block_size + position % a->block_size;
+        const uint8_t *entry = (const uint8_t *)a->cache + slot * bytes;
+        rows[i] = (const uint16_t *)entry;
+        if (!s->scales) continue;
+        uint16_t *row = s->codes + i * width;
+        s->scales[i] = ck_load_latent_codes(k, row, entry, a->latent, a->rope);
+        rows[i] = row;
     }
-    const struct ck_panel_kernels *k = job->kernels->panel;
     size_t panel = width * CK_PANEL;
     for (size_t p = 0; p < CK_POSITION_TILE / CK_PANEL; p++) {
         k->transpose((uint32_t *)(s->keys + p * panel), (const void *const *)rows + p * CK_PANEL,
@@ -140,8 +154,8 @@ static void attend_rows(const struct task_job *t, const struct scratch *s, size_
             continue;
         }
         float correction =
-            job->kernels->weigh(weights, s->scores + (row + r) * CK_POSITION_TILE, a->scale,
-                                count, s->largest + row + r, s->totals + row + r);
+            job->kernels->weigh(weights, s->scores + (row + r) * CK_POSITION_TILE, s->scales,
+                                a->scale, count, s->largest + row + r, s->totals + row + r);
         if (correction != 1.0f && first > 0) {
             job->kernels->scale(s->sums + (row + r) * latent, correction, latent);
         }

@@ -260,17 +260,27 @@ TARGET static void multiply_add(float *y, const float *x, float factor, size_t c
     }
 }
 
-TARGET static float weigh(uint16_t *weights, const float *scores, float factor, size_t count,
-                          float *largest, float *total)
+TARGET static void multiply(float *x, const float *factors, size_t count)
+{
+    for (size_t i = 0; i < count; i += 8) {
+        __m256 v = _mm256_mul_ps(load_f32(x + i, count - i), load_f32(factors + i, count - i));
+        store_f32(x + i, v, count - i);
+    }
+}
+
+TARGET static float weigh(uint16_t *weights, const float *scores, const float *scales,
+                          float factor, size_t count, float *largest, float *total)
 {
     float row[CK_POSITION_TILE] = {0};
     memcpy(row, scores, count * sizeof *row);
     scale(row, factor, count);
+    if (scales) multiply(row, scales, count);
     float best = maximum(row, count);
     best = best > *largest ? best : *largest;
     float correction = expf(*largest - best);
     *total = *total * correction + exponentials(row, best, count);
     *largest = best;
+    if (scales) multiply(row, scales, count);
     ck_plain_narrow_bf16(weights, row, CK_POSITION_TILE);
     return correction;
 }

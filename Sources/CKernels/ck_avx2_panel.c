@@ -119,6 +119,26 @@ DEFINE_PRODUCT(product_f32, float_rows(p, row, 2, X_F32), float_rows(p, row, 1, 
 DEFINE_PRODUCT(product_wide, float_rows(p, row, 2, X_WIDE), float_rows(p, row, 1, X_WIDE))
 DEFINE_PRODUCT(product_bf16, float_rows(p, row, 2, X_BF16), float_rows(p, row, 1, X_BF16))
 
+TARGET static void widen_codes(uint16_t *y, const int8_t *x, size_t count)
+{
+    const __m256i top = _mm256_set1_epi32((int)0xffff0000);
+    for (size_t i = 0; i < count; i += 16) {
+        int8_t block[16] = {0};
+        size_t left = ck_min(count - i, 16);
+        memcpy(block, x + i, left);
+        __m128i codes = _mm_loadu_si128((const __m128i *)block);
+        // The even codes and the odd ones apart: their upper halves make the pairs.
+        __m256i wide = _mm256_cvtepi8_epi16(codes);
+        __m256 even = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(wide, 16), 16));
+        __m256 odd = _mm256_cvtepi32_ps(_mm256_srai_epi32(wide, 16));
+        __m256i low = _mm256_srli_epi32(_mm256_castps_si256(even), 16);
+        __m256i pairs = _mm256_or_si256(low, _mm256_and_si256(_mm256_castps_si256(odd), top));
+        uint16_t numbers[16];
+        _mm256_storeu_si256((__m256i *)numbers, pairs);
+        memcpy(y + i, numbers, left * sizeof *y);
+    }
+}
+
 const struct ck_panel_kernels ck_avx2_panel = {
     .product_i8 = product_i8,
     .product_bf16 = product_bf16,
@@ -127,5 +147,6 @@ const struct ck_panel_kernels ck_avx2_panel = {
     .transpose = ck_plain_transpose,
     .pair_rows = ck_plain_pair_rows,
     .narrow_bf16 = ck_plain_narrow_bf16,
+    .widen_codes = widen_codes,
 };
 #endif

@@ -234,8 +234,8 @@ TARGET static void multiply_add(float *y, const float *x, float factor, size_t c
     }
 }
 
-TARGET static float weigh(uint16_t *weights, const float *scores, float factor, size_t count,
-                          float *largest, float *total)
+TARGET static float weigh(uint16_t *weights, const float *scores, const float *scales,
+                          float factor, size_t count, float *largest, float *total)
 {
     enum { VECTORS = CK_POSITION_TILE / 16 };
     const __m512 none = _mm512_set1_ps(-INFINITY), by = _mm512_set1_ps(factor);
@@ -245,6 +245,10 @@ TARGET static float weigh(uint16_t *weights, const float *scores, float factor, 
         size_t first = 16 * (size_t)v, left = count > first ? count - first : 0;
         masks[v] = left < 16 ? tail_mask(left) : (__mmask16)0xffff;
         row[v] = _mm512_mask_mul_ps(none, masks[v], _mm512_loadu_ps(scores + first), by);
+        if (scales) {
+            __m512 own = _mm512_maskz_loadu_ps(masks[v], scales + first);
+            row[v] = _mm512_mask_mul_ps(none, masks[v], row[v], own);
+        }
         best = _mm512_max_ps(best, row[v]);
     }
     float top = _mm512_reduce_max_ps(best), correction = 1.0f;
@@ -254,6 +258,7 @@ TARGET static float weigh(uint16_t *weights, const float *scores, float factor, 
         __m512 e = exponential(_mm512_sub_ps(row[v], _mm512_set1_ps(top)));
         e = _mm512_maskz_mov_ps(masks[v], e);
         sum = _mm512_add_ps(sum, e);
+        if (scales) e = _mm512_maskz_mul_ps(masks[v], e, _mm512_loadu_ps(scales + 16 * v));
         // To nearest even; none of these is NaN but in a row that is lost anyway.
         __m512i bits = _mm512_castps_si512(e);
         __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);

@@ -287,6 +287,22 @@ TARGET_BF16 static void convert_bf16(uint16_t *y, const float *x, size_t count)
     }
 }
 
+TARGET static void widen_codes(uint16_t *y, const int8_t *x, size_t count)
+{
+    const __m512i top = _mm512_set1_epi32((int)0xffff0000);
+    for (size_t i = 0; i < count; i += 32) {
+        size_t left = count - i;
+        __mmask32 mask = left < 32 ? (__mmask32)((1u << left) - 1) : (__mmask32)~0u;
+        __m512i wide = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, x + i));
+        // The even codes and the odd ones apart: their upper halves make the pairs.
+        __m512 even = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(wide, 16), 16));
+        __m512 odd = _mm512_cvtepi32_ps(_mm512_srai_epi32(wide, 16));
+        __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
+        __m512i high = _mm512_and_si512(_mm512_castps_si512(odd), top);
+        _mm512_mask_storeu_epi16(y + i, mask, _mm512_or_si512(low, high));
+    }
+}
+
 const struct ck_panel_kernels ck_avx512_panel = {
     .product_i8 = product_i8,
     .product_bf16 = product_bf16,
@@ -295,6 +311,7 @@ const struct ck_panel_kernels ck_avx512_panel = {
     .transpose = transpose,
     .pair_rows = pair_rows,
     .narrow_bf16 = narrow_bf16,
+    .widen_codes = widen_codes,
 };
 
 const struct ck_panel_kernels ck_avx512_bf16_panel = {
@@ -305,6 +322,7 @@ const struct ck_panel_kernels ck_avx512_bf16_panel = {
     .transpose = transpose,
     .pair_rows = pair_rows,
     .narrow_bf16 = convert_bf16,
+    .widen_codes = widen_codes,
 };
 
 const struct ck_panel_kernels ck_amx_panel = {
@@ -316,5 +334,6 @@ const struct ck_panel_kernels ck_amx_panel = {
     .transpose = transpose,
     .pair_rows = pair_rows,
     .narrow_bf16 = convert_bf16,
+    .widen_codes = widen_codes,
 };
 #endif

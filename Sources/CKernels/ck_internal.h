@@ -32,6 +32,14 @@ void ck_plain_pair_rows(uint16_t *panels, const uint16_t *_Nullable const *_Nonn
                         size_t count, size_t columns);
 void ck_plain_narrow_bf16(uint16_t *y, const float *x, size_t count);
 
+// An int8 latent cache (ck_latent_cache.c): one position of it, and back as a row of BF16 numbers
+// [latent + rope], the rotated key divided by the scale that is returned.
+void ck_store_latent_codes(const struct ck_kernels *kernels, void *entry,
+                           float *x,  // [latent + rope]; changed
+                           size_t latent, size_t rope);
+float ck_load_latent_codes(const struct ck_panel_kernels *kernels, uint16_t *row,
+                           const void *entry, size_t latent, size_t rope);
+
 // Units of 4 bytes that `inputs` weights of a kind take, and bytes of one panel of them.
 size_t ck_unit_count(int kind, size_t inputs);
 size_t ck_panel_bytes(int kind, size_t inputs);

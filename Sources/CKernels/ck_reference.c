@@ -131,14 +131,17 @@ static void attention(const struct ck_kernels *kernels, const struct ck_attentio
     }
 }
 
-static float weigh(uint16_t *weights, const float *scores, float scale, size_t count,
-                   float *largest, float *total)
+static float weigh(uint16_t *weights, const float *scores, const float *scales, float scale,
+                   size_t count, float *largest, float *total)
 {
     float best = *largest, row[CK_POSITION_TILE] = {0};
-    for (size_t i = 0; i < count; i++) best = fmaxf(best, scores[i] * scale);
+    for (size_t i = 0; i < count; i++) row[i] = scores[i] * scale;
+    for (size_t i = 0; scales && i < count; i++) row[i] *= scales[i];
+    for (size_t i = 0; i < count; i++) best = fmaxf(best, row[i]);
     float correction = expf(*largest - best);
     *total *= correction;
-    for (size_t i = 0; i < count; i++) *total += row[i] = expf(scores[i] * scale - best);
+    for (size_t i = 0; i < count; i++) *total += row[i] = expf(row[i] - best);
+    for (size_t i = 0; scales && i < count; i++) row[i] *= scales[i];
     ck_plain_narrow_bf16(weights, row, CK_POSITION_TILE);
     *largest = best;
     return correction;

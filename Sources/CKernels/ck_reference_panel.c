@@ -93,6 +93,17 @@ void ck_plain_narrow_bf16(uint16_t *y, const float *x, size_t count)
     }
 }
 
+static void widen_codes(uint16_t *y, const int8_t *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        float value = x[i];
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        // A code has at most 8 significant bits: the rest is 0.
+        y[i] = (uint16_t)(bits >> 16);
+    }
+}
+
 const struct ck_panel_kernels ck_reference_panel = {
     .product_i8 = product_i8,
     .product_bf16 = product_bf16,
@@ -101,4 +112,5 @@ const struct ck_panel_kernels ck_reference_panel = {
     .transpose = ck_plain_transpose,
     .pair_rows = ck_plain_pair_rows,
     .narrow_bf16 = ck_plain_narrow_bf16,
+    .widen_codes = widen_codes,
 };

@@ -142,8 +142,9 @@ void ck_rotate_queries(struct ck_engine *engine, float *queries, const float *co
 
 struct latents {
     const struct ck_engine *engine;
-    void *cache;
+    uint8_t *cache;
     int kind;
+    size_t entry_bytes;
     const int32_t *slots;
     const float *x, *weight;
     const float *_Nullable bias;
@@ -159,13 +160,15 @@ static void store_row(void *context, size_t row, size_t thread)
     const struct ck_kernels *kernels = l->engine->kernels;
     size_t width = l->latent + l->rope, half = l->rope / 2, slot = (size_t)l->slots[row];
     const float *x = l->x + row * width;
-    float *entry = l->kind == CK_F32 ? (float *)l->cache + slot * width
-                                     : l->scratch + thread * width;
+    uint8_t *stored = l->cache + slot * l->entry_bytes;
+    float *entry = l->kind == CK_F32 ? (float *)stored : l->scratch + thread * width;
     kernels->rms_norm(entry, x, l->weight, l->bias, l->epsilon, l->latent);
     memcpy(entry + l->latent, x + l->latent, l->rope * sizeof(float));
     ck_rotate(entry + l->latent, l->cosines + row * half, l->sines + row * half, half);
     if (l->kind == CK_BF16) {
-        kernels->panel->narrow_bf16((uint16_t *)l->cache + slot * width, entry, width);
+        kernels->panel->narrow_bf16((uint16_t *)stored, entry, width);
+    } else if (l->kind == CK_INT8_DYNAMIC) {
+        ck_store_latent_codes(kernels, stored, entry, l->latent, l->rope);
     }
 }
 
@@ -176,8 +179,8 @@ void ck_store_latents(struct ck_engine *engine, void *cache, int kind, const int
 {
     size_t bytes = ck_pool_threads(engine->pool) * (latent + rope) * sizeof(float);
     struct latents latents = {
-        engine, cache, kind, slots, x, weight, bias, epsilon, cosines, sines, latent, rope,
-        ck_scratch(engine, CK_SCRATCH_ROWS, bytes),
+        engine, cache, kind, ck_latent_entry_bytes(kind, latent, rope), slots, x, weight, bias,
+        epsilon, cosines, sines, latent, rope, ck_scratch(engine, CK_SCRATCH_ROWS, bytes),
     };
     ck_run(engine, rows, latent * 4, store_row, &latents);
 }

@@ -68,7 +68,7 @@ enum EngineLoader {
             maxModelLength: length,
             description: "\(folder), \(config.layerCount) layers, "
                 + "\(share(of: model)), "
-                + "KV cache of \(blockCount * configuration.blockSize) tokens")
+                + cacheDescription(configuration, config, blockCount: blockCount))
         return (engine, facts)
     }
 
@@ -159,12 +159,19 @@ enum EngineLoader {
 
     private static func cacheType(
         _ configuration: EngineConfiguration, _ config: ModelConfig
-    ) -> CPUBackend.ElementType {
-        switch configuration.cacheType {
-        case "bfloat16": .bfloat16
-        case "float32": .float32
-        default: elementType(configuration, config)
-        }
+    ) -> CPUBackend.CacheType {
+        CPUBackend.CacheType(rawValue: configuration.cacheType)
+            ?? elementType(configuration, config).cacheType
+    }
+
+    /// For people: how many tokens the cache of a worker holds, and what one takes over all layers.
+    private static func cacheDescription(
+        _ configuration: EngineConfiguration, _ config: ModelConfig, blockCount: Int
+    ) -> String {
+        let type = cacheType(configuration, config)
+        let bytes = CPUBackend.bytesPerBlock(config, blockSize: 1, cacheType: type)
+        return "KV cache of \(blockCount * configuration.blockSize) tokens, \(bytes) bytes each "
+            + "(\(type.stored(for: config)))"
     }
 
     private static func backend(

@@ -14,8 +14,9 @@ package final class LocalEngine {
         package var sequencesMax = 8
         package var modelLength = 1024
         package var batchedTokensMax = 512
-        /// In the words of `--dtype` and `--quantization`.
+        /// In the words of `--dtype`, `--kv-cache-dtype` and `--quantization`.
         package var elementType = "auto"
+        package var cacheType = "auto"
         package var quantization: String?
 
         package init(folder: String) { self.folder = folder }
@@ -42,9 +43,9 @@ package final class LocalEngine {
             cacheBytes: 0, chunkedPrefill: true, prefixCaching: true, prefillFirst: false,
             priorityScheduling: false, syncInterval: 16,
             exchangeTimeout: Self.exchangeTimeout, collectives: .sharedMemory,
-            collectivesDevice: nil, elementType: settings.elementType, cacheType: "auto",
-            quantization: settings.quantization, kernelLevel: "best",
-            threadCount: settings.threadCount, weightsCacheFolder: nil)
+            collectivesDevice: nil, elementType: settings.elementType,
+            cacheType: settings.cacheType, quantization: settings.quantization,
+            kernelLevel: "best", threadCount: settings.threadCount, weightsCacheFolder: nil)
         engine = try EngineLoader.load(configuration, progress: progress) { events.post($0) }.engine
     }
 

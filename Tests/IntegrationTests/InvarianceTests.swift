@@ -72,6 +72,22 @@ import Testing
         #expect(try cell.metric("vllm:prefix_cache_hits_total") == 48)
     }
 
+    /// One text over an int8 cache, whatever the division, the chunks and the others.
+    @Test func overAnInt8Cache() throws {
+        let int8 = ["--kv-cache-dtype", "int8"]
+        let plain = try RunningCell(dp: 1, options: int8 + ["--no-enable-prefix-caching"])
+        let expected = try Self.ask(plain.http)
+        #expect(expected.count == 48)
+        let cell = try RunningCell(
+            dp: 2, options: int8 + ["--max-num-batched-tokens", "23", "--max-num-seqs", "8"])
+        let http = cell.http
+        for rank in 0..<2 { #expect(try Self.ask(http, rank: rank) == expected) }
+        let answers = try http.all(14) { index in
+            index < 12 ? [try Self.other(http, index)] : try Self.ask(http, rank: index - 12)
+        }
+        #expect(answers[12] == expected && answers[13] == expected)
+    }
+
     @Test func preemptedOrNot() throws {
         let roomy = try RunningCell(dp: 1)
         let expected = try Self.ask(roomy.http)

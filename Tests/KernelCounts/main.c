@@ -112,7 +112,7 @@ PRIMITIVE(quantize_dynamic, int32_t sum;
 PRIMITIVE(silu_multiply, p->kernels->silu_multiply(p->y, p->x, HIDDEN))
 PRIMITIVE(attention, p->kernels->attention(p->kernels, &p->attention))
 PRIMITIVE(weigh, float largest = 0.5f, total = 1;
-          p->kernels->weigh(p->halves, p->x, 0.1f, CK_POSITION_TILE, &largest, &total))
+          p->kernels->weigh(p->halves, p->x, NULL, 0.1f, CK_POSITION_TILE, &largest, &total))
 PRIMITIVE(scan, p->sampling->scan(p->maxima, p->weight, VOCABULARY))
 PRIMITIVE(exponential_sum, p->sampling->sum(p->weight, VOCABULARY, 1))
 PRIMITIVE(masses, double masses[CK_SAMPLING_THRESHOLDS];
@@ -244,7 +244,19 @@ static void latent_attention(const void *context)
     ck_latent_attention_apply(s->engine, &s->attention);
 }
 
-static struct ck_latent_attention make_attention(struct ck_engine *engine)
+// Some numbers as a cache of `kind` holds them.
+static void *make_cache(int kind)
+{
+    size_t bytes = ck_latent_entry_bytes(kind, LATENT, ROPE);
+    uint8_t *cache = memory(POSITIONS * bytes);
+    for (size_t i = 0; i < POSITIONS * bytes; i += 2) {
+        uint16_t half = (uint16_t)(0x3e00 + i / 2 % 256);
+        memcpy(cache + i, &half, sizeof half);
+    }
+    return cache;
+}
+
+static struct ck_latent_attention make_attention(struct ck_engine *engine, int cache_kind)
 {
     static int32_t table[POSITIONS / BLOCK], table_start, position = POSITIONS - 1;
     for (int i = 0; i < POSITIONS / BLOCK; i++) table[i] = i;
@@ -253,13 +265,11 @@ static struct ck_latent_attention make_attention(struct ck_engine *engine)
         keys[head] = packed(engine, CK_BF16, LATENT, NOPE);
         keys[HEADS + head] = packed(engine, CK_BF16, VALUE, LATENT);
     }
-    uint16_t *cache = memory(POSITIONS * WIDTH * 2);
-    for (size_t i = 0; i < POSITIONS * WIDTH; i++) cache[i] = (uint16_t)(0x3e00 + i % 256);
     return (struct ck_latent_attention){
         .output = memory(HEADS * VALUE * sizeof(float)),
         .queries = floats(HEADS * (NOPE + ROPE)),
-        .cache = cache,
-        .cache_kind = CK_BF16,
+        .cache = make_cache(cache_kind),
+        .cache_kind = cache_kind,
         .tables = table,
         .table_starts = &table_start,
         .positions = &position,
@@ -310,8 +320,10 @@ static void count_stages(int level, int kind, const char *kind_name)
     snprintf(name, sizeof name, "experts_%s.8x1024x512", kind_name);
     count(name, level, experts, &s);
     if (kind == CK_BF16) {
-        s.attention = make_attention(s.engine);
+        s.attention = make_attention(s.engine, CK_BF16);
         count("latent_attention_bf16.16x256", level, latent_attention, &s);
+        s.attention = make_attention(s.engine, CK_INT8_DYNAMIC);
+        count("latent_attention_int8.16x256", level, latent_attention, &s);
     }
 }
 

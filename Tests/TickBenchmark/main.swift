@@ -24,12 +24,13 @@ enum TickBenchmark {
 
     /// One rank from loading to the last tick that counts.
     static func run(
-        rank: Int, folder: String, endpoints: [CollectivesEndpoint], idleRank: Bool,
-        outlet: Mailbox<EngineOutlet>
+        rank: Int, folder: String, cacheType: String, endpoints: [CollectivesEndpoint],
+        idleRank: Bool, outlet: Mailbox<EngineOutlet>
     ) -> Figure {
         var figure = Figure()
         do {
             var settings = LocalEngine.Settings(folder: folder)
+            settings.cacheType = cacheType
             settings.rank = rank
             settings.worldSize = endpoints.count
             settings.sequencesMax = sequenceCount
@@ -66,7 +67,8 @@ enum TickBenchmark {
 
     /// The figures of all ranks.
     static func measure(
-        _ name: String, folder: String, worldSize: Int, idleRank: Bool = false
+        _ name: String, folder: String, worldSize: Int, idleRank: Bool = false,
+        cacheType: String = "auto"
     ) throws(CollectiveError) -> Bool {
         var made: [CollectivesEndpoint] = []
         for rank in 0..<worldSize {
@@ -81,8 +83,8 @@ enum TickBenchmark {
         let threads = (0..<worldSize).map { rank in
             NamedThread("engine \(rank)") {
                 let figure = run(
-                    rank: rank, folder: folder, endpoints: endpoints, idleRank: idleRank,
-                    outlet: outlets)
+                    rank: rank, folder: folder, cacheType: cacheType, endpoints: endpoints,
+                    idleRank: idleRank, outlet: outlets)
                 figures.withLock { $0[rank] = figure }
                 _ = finished.post(rank)
             }
@@ -152,6 +154,9 @@ do throws(CollectiveError) {
     holds = try TickBenchmark.measure("DP=2", folder: folder, worldSize: 2) && holds
     holds =
         try TickBenchmark.measure("DP=2, one idle", folder: folder, worldSize: 2, idleRank: true)
+        && holds
+    holds =
+        try TickBenchmark.measure("int8 cache", folder: folder, worldSize: 1, cacheType: "int8")
         && holds
     if arguments.contains("--check"), !holds { exit(1) }
 } catch {

@@ -63,7 +63,7 @@ public struct EngineBenchmark {
         do throws(BackendError) {
             backend = try CPUBackend(
                 kernels: .best, threads: options.threads, elementType: options.elementType,
-                quantizesWeights: options.quantizesWeights,
+                cacheType: options.cacheType, quantizesWeights: options.quantizesWeights,
                 weightsCache: options.weightsCacheFolder.map { folder in
                     PackedWeightsCache(folder: folder) { print($0.text) }
                 })
@@ -86,6 +86,7 @@ public struct EngineBenchmark {
         } catch {
             throw EngineBenchmarkError("\(error)")
         }
+        backend.fillCache()
         loadSeconds = Self.seconds(since: start)
         var random = SplitMix(state: 1)
         tokens = (0..<max(longest, batch)).map { _ in

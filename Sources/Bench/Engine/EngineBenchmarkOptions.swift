@@ -33,6 +33,7 @@ public struct EngineBenchmarkOptions: Sendable {
           --prefill N,N,...     prompt lengths; 0: none (default 512)
           --steps N             steps that count, of each kind (default 12)
           --dtype TYPE          bfloat16 or float32 (default bfloat16)
+          --kv-cache-dtype TYPE bfloat16, float32 or int8 (default: as --dtype)
           --quantization w8a8   int8 at load
           --packed-weights-cache DIR  as the worker's option
           --json                one JSON object a line
@@ -54,6 +55,8 @@ public struct EngineBenchmarkOptions: Sendable {
     public var context = 128
     public var steps = 12
     public var elementType = CPUBackend.ElementType.bfloat16
+    /// nil: that of ``elementType``.
+    public var cacheType: CPUBackend.CacheType?
     public var quantizesWeights = false
     public var weightsCacheFolder: String?
     public var printsJSON = false
@@ -105,6 +108,12 @@ public struct EngineBenchmarkOptions: Sendable {
             case "float32": elementType = .float32
             default: throw EngineBenchmarkError(refusal: "--dtype \(value): bfloat16 or float32")
             }
+        case "--kv-cache-dtype":
+            guard let type = CPUBackend.CacheType(rawValue: value) else {
+                let types = CPUBackend.CacheType.allCases.map(\.rawValue).joined(separator: ", ")
+                throw EngineBenchmarkError(refusal: "--kv-cache-dtype \(value): one of \(types)")
+            }
+            cacheType = type
         case "--quantization":
             guard value == "w8a8" else {
                 throw EngineBenchmarkError(

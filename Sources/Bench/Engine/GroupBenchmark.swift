@@ -121,6 +121,7 @@ public struct GroupBenchmark {
         settings.batchedTokensMax = max(prefillRows, options.batches[0])
         settings.modelLength = (options.context + options.steps + 64) / 16 * 16
         settings.elementType = options.elementType == .bfloat16 ? "bfloat16" : "float32"
+        settings.cacheType = options.cacheType?.rawValue ?? "auto"
         settings.quantization = options.quantizesWeights ? "w8a8" : nil
         do {
             let engine = try LocalEngine(settings)

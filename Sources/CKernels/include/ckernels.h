@@ -102,12 +102,13 @@ struct ck_panel_kernels {
                       size_t count,                                    // even
                       size_t columns);
     void (*narrow_bf16)(uint16_t *y, const float *x, size_t count);  // to nearest, ties to even
+    void (*widen_codes)(uint16_t *y, const int8_t *x, size_t count);  // to BF16, exactly
 };
 
 struct ck_kernels {
     int level;
     const struct ck_panel_kernels *panel;
-    const struct ck_attention_form *attention_bf16;  // over a BF16 cache
+    const struct ck_attention_form *attention_bf16;  // over a BF16 or an int8 cache
     // y[r, o] = sum over i of x[r, i] * w[o, i]
     void (*matmul_f32)(float *y,        // [rows, outputs], y_stride
                        size_t y_stride,
@@ -141,12 +142,14 @@ struct ck_kernels {
     void (*scale)(float *x, float factor, size_t count);
     void (*multiply_add)(float *y, const float *x, float factor, size_t count);
     void (*attention)(const struct ck_kernels *, const struct ck_attention *);
-    // One row of a running softmax over the first `count` of CK_POSITION_TILE scores, at least 1:
-    // m = max(largest, max of scores * scale); weights = exp(scores * scale - m), rounded to BF16,
-    // 0 beyond `count`. Returns exp(largest - m) for what was summed before; largest becomes m,
-    // total becomes total times that plus the sum of the unrounded weights.
-    float (*weigh)(uint16_t *weights,    // [CK_POSITION_TILE]
-                   const float *scores,  // [CK_POSITION_TILE]
+    // One row of a running softmax over the first `count` of CK_POSITION_TILE scores, at least 1.
+    // With s = scale, times the position's of `scales` if there are any: m = max(largest, max of
+    // scores * s); weights = exp(scores * s - m), which is multiplied by the position's of `scales`
+    // and rounded to BF16, 0 beyond `count`. Returns exp(largest - m) for what was summed before;
+    // largest becomes m, total becomes total times that plus the sum of exp(scores * s - m).
+    float (*weigh)(uint16_t *weights,              // [CK_POSITION_TILE]
+                   const float *scores,            // [CK_POSITION_TILE]
+                   const float *_Nullable scales,  // [CK_POSITION_TILE]
                    float scale, size_t count, float *largest, float *total);
 };
 
@@ -286,10 +289,14 @@ void ck_rotate_queries(struct ck_engine *engine,
                        const float *cosines,  // [rows, rope / 2]
                        const float *sines,    // [rows, rope / 2]
                        size_t rows, size_t heads, size_t size, size_t rope);
+// Bytes of one position of a latent cache; a multiple of 4, or of 2 in BF16. Of kind
+// CK_INT8_DYNAMIC it is a scale s in F32, the rotated key divided by s in BF16, and the codes of
+// the latent, with s = max|latent| / 127; see ck_latent_cache.c.
+size_t ck_latent_entry_bytes(int kind, size_t latent, size_t rope);
 // Writes cache[slots[r]] = rms_norm(first `latent` of x[r]), rotated last `rope` of x[r].
 void ck_store_latents(struct ck_engine *engine,
-                      void *cache,                  // [slots, latent + rope] of `kind`
-                      int kind,                     // CK_F32, or CK_BF16 (rounded)
+                      void *cache,                  // [slots, ck_latent_entry_bytes]
+                      int kind,                     // CK_F32, CK_BF16 or CK_INT8_DYNAMIC
                       const int32_t *slots,         // [rows], distinct
                       const float *x,               // [rows, latent + rope]
                       const float *weight,          // [latent]
@@ -302,8 +309,8 @@ void ck_store_latents(struct ck_engine *engine,
 struct ck_latent_attention {
     float *output;          // [rows, heads, value]
     const float *queries;   // [rows, heads, nope + rope], the rope part rotated
-    const void *cache;      // [blocks, block_size, latent + rope] of `cache_kind`
-    int cache_kind;         // CK_F32: sums of F32 products; CK_BF16: of BF16 products
+    const void *cache;      // [blocks, block_size, ck_latent_entry_bytes]
+    int cache_kind;         // CK_F32: sums of F32 products; CK_BF16, CK_INT8_DYNAMIC: of BF16 ones
     const int32_t *tables;  // block numbers
     const int32_t *table_starts;    // [rows] first entry of `tables` of the row's sequence
     const int32_t *positions;       // [rows]

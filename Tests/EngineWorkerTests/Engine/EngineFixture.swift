@@ -19,7 +19,8 @@ final class EngineFixture {
         rank: Int = 0, worldSize: Int = 1, tensorParallelSize: Int = 1,
         model: String = "tiny-random", length: Int? = 512,
         blockCount: Int? = 64, cacheBytes: Int = 1 << 20, quantization: String? = nil,
-        prefixCaching: Bool = false, weightsCacheFolder: String? = nil, sliced: Bool = false,
+        cacheType: String = "auto", prefixCaching: Bool = false, weightsCacheFolder: String? = nil,
+        sliced: Bool = false,
         batchSizes: [Int] = []
     ) -> EngineConfiguration {
         EngineConfiguration(
@@ -36,8 +37,9 @@ final class EngineFixture {
             priorityScheduling: false,
             syncInterval: Self.syncInterval, exchangeTimeout: .seconds(30),
             collectives: .sharedMemory, collectivesDevice: nil, elementType: "float32",
-            cacheType: "auto", quantization: quantization, kernelLevel: "best", threadCount: 1,
-            weightsCacheFolder: weightsCacheFolder, batchSizes: BatchSizes(batchSizes))
+            cacheType: cacheType, quantization: quantization, kernelLevel: "best",
+            threadCount: 1, weightsCacheFolder: weightsCacheFolder,
+            batchSizes: BatchSizes(batchSizes))
     }
 
     init(_ configuration: EngineConfiguration = EngineFixture.configuration()) throws {

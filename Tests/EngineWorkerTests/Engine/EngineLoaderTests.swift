@@ -1,3 +1,4 @@
+import CKernels
 import DaemonRuntime
 import Testing
 
@@ -23,6 +24,26 @@ import Testing
         let fixture = try EngineFixture(
             EngineFixture.configuration(length: 64, blockCount: nil, cacheBytes: 1 << 40))
         #expect(fixture.facts.blockCount == 64 / 16 * 8)
+    }
+
+    /// 512 int8 numbers, 64 in BF16 and a scale, instead of 576 numbers of 2 or 4 bytes.
+    @Test func theCacheHoldsAsManyTokensAsItsTypeAllows() throws {
+        let config = try ModelConfig(folder: Fixtures.model("tiny-random"))
+        let (latent, rope) = (config.latentRank, config.ropeHeadSize)
+        for (type, bytes) in [
+            ("float32", 4 * (latent + rope)), ("bfloat16", 2 * (latent + rope)),
+            ("int8", latent + 2 * rope + 4),
+        ] {
+            let token = bytes * config.layerCount
+            let fixture = try EngineFixture(
+                EngineFixture.configuration(
+                    length: 32, blockCount: nil, cacheBytes: 5 * 16 * token + 7, cacheType: type))
+            #expect(fixture.facts.blockCount == 5, "\(type)")
+            let text = fixture.facts.description
+            #expect(text.hasSuffix("KV cache of 80 tokens, \(token) bytes each (\(type))"))
+        }
+        let large = ck_latent_entry_bytes(Int32(CK_INT8_DYNAMIC), 512, 64)
+        #expect(large == 644)
     }
 
     @Test func theErrorOfAShortCacheNamesARemedyThatWorks() throws {

@@ -8,11 +8,12 @@ import Testing
 @Suite struct EnginePrefixTests {
     private func run(
         _ model: String, caching: Bool, length: Int = 512, blockCount: Int = 64,
-        _ prompts: [[Int32]], together: Bool
+        cacheType: String = "auto", _ prompts: [[Int32]], together: Bool
     ) throws -> (outputs: [[TokenLogprobs]], cached: [Int], load: RankLoad) {
         let fixture = try EngineFixture(
             EngineFixture.configuration(
-                model: model, length: length, blockCount: blockCount, prefixCaching: caching))
+                model: model, length: length, blockCount: blockCount, cacheType: cacheType,
+                prefixCaching: caching))
         fixture.enter(view: 1)
         var events: [EngineEvent] = []
         for (index, prompt) in prompts.enumerated() {
@@ -38,14 +39,16 @@ import Testing
 
     /// Log-probabilities are a function of all logits of a row, so equal ones of 24 tokens and
     /// their 5 best each mean equal bits.
-    @Test(arguments: ["tiny-random", "tiny-w8a8"])
-    func cachedAndComputedPromptsGiveTheSameBits(model: String) throws {
+    @Test(arguments: ["tiny-random", "tiny-w8a8"], ["auto", "int8"])
+    func cachedAndComputedPromptsGiveTheSameBits(model: String, cacheType: String) throws {
         let opening: [Int32] = (0..<70).map { Int32($0 * 7 % 200 + 1) }
         let prompts: [[Int32]] = [
             opening, opening, opening + [5, 6, 7], Array(opening.prefix(48)), opening.reversed(),
         ]
-        let plain = try run(model, caching: false, prompts, together: false)
-        let cached = try run(model, caching: true, prompts, together: false)
+        let plain = try run(
+            model, caching: false, cacheType: cacheType, prompts, together: false)
+        let cached = try run(
+            model, caching: true, cacheType: cacheType, prompts, together: false)
         #expect(plain.cached == [0, 0, 0, 0, 0])
         #expect(cached.cached == [0, 64, 64, 32, 0])
         #expect(cached.load.prefixCacheQueries == 70 + 70 + 73 + 48 + 70)
@@ -56,14 +59,17 @@ import Testing
         #expect(cached.outputs == plain.outputs)
     }
 
-    @Test func preemptedSequencesFindTheirBlocksAndTheSameBits() throws {
+    @Test(arguments: ["auto", "bfloat16", "int8"])
+    func preemptedSequencesFindTheirBlocksAndTheSameBits(cacheType: String) throws {
         let prompts = (0..<6 as Range<Int32>).map { sequence -> [Int32] in
             (0..<40 as Range<Int32>).map { ($0 * 7 + sequence * 13) % 200 + 1 }
         }
-        let plain = try run("tiny-random", caching: false, prompts, together: false)
+        let plain = try run(
+            "tiny-random", caching: false, cacheType: cacheType, prompts, together: false)
         // 6 sequences of 40 tokens and 24 more want 24 blocks.
         let cached = try run(
-            "tiny-random", caching: true, length: 128, blockCount: 20, prompts, together: true)
+            "tiny-random", caching: true, length: 128, blockCount: 20, cacheType: cacheType,
+            prompts, together: true)
         #expect(cached.load.preemptions > 0)
         #expect(cached.outputs == plain.outputs)
     }

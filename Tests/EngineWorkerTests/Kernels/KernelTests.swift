@@ -147,19 +147,25 @@ import Testing
         for result in y.values.dropFirst(5) { #expect(result >= 0 && result < 1e-37) }
     }
 
-    /// A running softmax, piece by piece; the weights are rounded to BF16.
-    @Test(arguments: Levels.vector) func runningWeightsAgree(level: Int) throws {
+    /// A running softmax, piece by piece, with and without a scale a position; the weights are
+    /// rounded to BF16.
+    @Test(arguments: Levels.vector, [false, true])
+    func runningWeightsAgree(level: Int, scaled: Bool) throws {
         let (kernels, reference) = (try Levels.kernels(level), try Levels.reference())
         var random = KernelRandom(seed: 8)
         var (largest, total) = (-Float.infinity, Float(0))
         var (expectedLargest, expectedTotal) = (largest, total)
         for count in [64, 1, 15, 16, 17, 33, 64] {
             let scores = random.floats(64, scale: 40)
+            // What lies behind the positions that count must not be looked at.
+            let scales = random.floats(64).enumerated().map { $0 < count ? 1 + $1 / 2 : .nan }
             let none = [UInt16](repeating: 7, count: 64)
             let (y, z) = (Guarded(none, filler: 9), Guarded(none, filler: 9))
-            let found = kernels.weigh(y.pointer, scores, 0.3, count, &largest, &total)
+            let given = scaled ? scales : nil
+            let found = kernels.weigh(
+                y.pointer, scores, given, 0.3, count, &largest, &total)
             let expected = reference.weigh(
-                z.pointer, scores, 0.3, count, &expectedLargest, &expectedTotal)
+                z.pointer, scores, given, 0.3, count, &expectedLargest, &expectedTotal)
             #expect(abs(found - expected) < 1e-6 && y.isIntact)
             #expect(largest == expectedLargest)
             #expect(abs(total - expectedTotal) < 1e-5 * expectedTotal)

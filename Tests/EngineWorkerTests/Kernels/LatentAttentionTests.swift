@@ -20,19 +20,22 @@ import Testing
         let position: Int
     }
 
-    /// Sequences of some lengths in one cache, blocks in falling order.
+    /// Sequences of some lengths in one cache, blocks in falling order. All bytes of slots that
+    /// hold nothing are 0xff: NaN in BF16 and F32.
     final class Cache {
         let model: Model
-        let values: Guarded<UInt16>
+        let kind: Int32
+        let values: Guarded<UInt8>
         let tables: [[Int32]]
         let flat: [Int32]
 
-        init(_ model: Model, lengths: [Int], random: inout KernelRandom) {
-            self.model = model
+        /// - Parameter entry: one position as the cache has it.
+        init(_ model: Model, kind: Int32, lengths: [Int], entry: () -> [UInt8]) {
+            (self.model, self.kind) = (model, kind)
             let counts = lengths.map { ($0 + model.blockSize - 1) / model.blockSize }
             var next = Int32(counts.reduce(0, +))
-            var cells = [UInt16](
-                repeating: 0x7fc0, count: Int(next) * model.blockSize * model.width)
+            let bytes = ck_latent_entry_bytes(kind, model.latent, model.rope)
+            var cells = [UInt8](repeating: 0xff, count: Int(next) * model.blockSize * bytes)
             var tables: [[Int32]] = []
             for (length, count) in zip(lengths, counts) {
                 let table = (0..<count).map { _ -> Int32 in
@@ -42,14 +45,23 @@ import Testing
                 for position in 0..<length {
                     let block = Int(table[position / model.blockSize])
                     let slot = block * model.blockSize + position % model.blockSize
-                    let row = random.bf16(model.width)
-                    cells.replaceSubrange((slot * row.count)..<((slot + 1) * row.count), with: row)
+                    let made = entry()
+                    cells.replaceSubrange((slot * bytes)..<(slot * bytes + made.count), with: made)
                 }
                 tables.append(table)
             }
             self.tables = tables
             flat = tables.flatMap { $0 }
-            values = Guarded(cells, filler: 0x7fc0)
+            values = Guarded(cells, filler: 0xff)
+        }
+
+        /// Random numbers in BF16.
+        convenience init(_ model: Model, lengths: [Int], random: inout KernelRandom) {
+            var source = random
+            self.init(model, kind: Int32(CK_BF16), lengths: lengths) {
+                source.bf16(model.width).withUnsafeBytes { Array($0) }
+            }
+            random = source
         }
 
         func start(_ sequence: Int) -> Int32 {
@@ -116,7 +128,7 @@ import Testing
                                 else { return }
                                 var stage = ck_latent_attention(
                                     output: output.pointer, queries: x,
-                                    cache: cache.values.pointer, cache_kind: Int32(CK_BF16),
+                                    cache: cache.values.pointer, cache_kind: cache.kind,
                                     tables: tables, table_starts: starts, positions: positions,
                                     keys: keys, values: keys + model.heads, rows: rows.count,
                                     heads: model.heads, nope: model.nope, rope: model.rope,

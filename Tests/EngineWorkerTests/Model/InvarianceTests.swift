@@ -62,10 +62,22 @@ import Testing
         #expect(together == alone)
     }
 
-    @Test(arguments: ["tiny-random", "tiny-w8a8", "demo-bf16"])
-    func neitherChunksNorThreadsNorOthersChangeBitsInBFloat16(name: String) throws {
+    /// Over the caches whose attention computes in BF16, at every level that has its own.
+    @Test(
+        arguments: [
+            ("tiny-random", CPUBackend.CacheType.bfloat16), ("tiny-w8a8", .bfloat16),
+            ("demo-bf16", .bfloat16), ("tiny-random", .int8), ("tiny-w8a8", .int8),
+            ("demo-bf16", .int8),
+        ], [CPUBackend.KernelLevel.reference, .avx2, .avx512BF16, .best])
+    func neitherChunksNorThreadsNorOthersChangeBitsInBFloat16(
+        model: (name: String, cacheType: CPUBackend.CacheType), kernels: CPUBackend.KernelLevel
+    ) throws {
+        guard kernels.isAvailable else { return }
+        let name = model.name
         func driver(threads: Int, blockSize: Int) throws -> Driver {
-            try Driver(name, threads: threads, blockSize: blockSize, elementType: .bfloat16)
+            try Driver(
+                name, kernels: kernels, threads: threads, blockSize: blockSize,
+                elementType: .bfloat16, cacheType: model.cacheType)
         }
         let first = try driver(threads: 1, blockSize: 16)
         let prompts = try Fixtures.prompts(name)
@@ -73,6 +85,8 @@ import Testing
         for chunk in [1, 5, 17] {
             #expect(bits(try first.logits(of: prompts[9], chunk: chunk)) == alone, "\(chunk)")
         }
+        first.padding = Driver.paddingMax
+        #expect(bits(try first.logits(of: prompts[9], chunk: 3)) == alone)
         let second = try driver(threads: 3, blockSize: 7)
         let rows = try second.run([
             Driver.Part(sequence: 1, tokens: prompts[6]),

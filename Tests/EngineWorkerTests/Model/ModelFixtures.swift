@@ -86,7 +86,8 @@ final class Driver {
         blockSize: Int = 16, rank: Int = 0,
         tensorParallelSize: Int = 1, division: ExpertDivision = .byExpert,
         collectives: any Collectives = SingleRankCollectives(),
-        elementType: CPUBackend.ElementType = .float32, quantizesWeights: Bool = false,
+        elementType: CPUBackend.ElementType = .float32,
+        cacheType: CPUBackend.CacheType? = nil, quantizesWeights: Bool = false,
         weightsCache: PackedWeightsCache? = nil
     ) throws {
         let layout = ParallelLayout(
@@ -98,7 +99,8 @@ final class Driver {
             folder: Fixtures.model(name), layout: layout, division: division,
             backend: CPUBackend(
                 kernels: kernels, threads: threads, elementType: elementType,
-                quantizesWeights: quantizesWeights, weightsCache: weightsCache),
+                cacheType: cacheType, quantizesWeights: quantizesWeights,
+                weightsCache: weightsCache),
             collectives: collectives,
             limits: BackendLimits(
                 rowsMax: 512, blockCount: blocks, blockSize: blockSize,

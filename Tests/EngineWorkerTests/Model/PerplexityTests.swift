@@ -9,10 +9,12 @@ import Testing
     struct Arithmetic: CustomTestStringConvertible {
         let model: String
         let elementType: CPUBackend.ElementType
+        var cacheType: CPUBackend.CacheType?
         var quantizesWeights = false
 
         var testDescription: String {
-            "\(model) \(elementType)" + (quantizesWeights ? ", w8a8 at load" : "")
+            "\(model) \(elementType)" + (cacheType.map { ", \($0) cache" } ?? "")
+                + (quantizesWeights ? ", w8a8 at load" : "")
         }
     }
 
@@ -22,6 +24,9 @@ import Testing
         Arithmetic(model: "demo-bf16", elementType: .float32, quantizesWeights: true),
         Arithmetic(model: "demo-w8a8", elementType: .bfloat16),
         Arithmetic(model: "demo-w8a8", elementType: .float32),
+        Arithmetic(model: "demo-bf16", elementType: .bfloat16, cacheType: .int8),
+        Arithmetic(model: "demo-bf16", elementType: .float32, cacheType: .int8),
+        Arithmetic(model: "demo-w8a8", elementType: .bfloat16, cacheType: .int8),
     ]
 
     static func texts() throws -> [[Int32]] {
@@ -34,7 +39,7 @@ import Testing
     static func perplexity(_ arithmetic: Arithmetic) throws -> Double {
         let driver = try Driver(
             arithmetic.model, elementType: arithmetic.elementType,
-            quantizesWeights: arithmetic.quantizesWeights)
+            cacheType: arithmetic.cacheType, quantizesWeights: arithmetic.quantizesWeights)
         var (loss, count) = (0.0, 0)
         for text in try texts() {
             let rows = try driver.logits(of: Array(text.prefix(512)))

@@ -28,6 +28,7 @@ import Testing
     /// (a whole prompt of a new sequence), empty for a dummy batch; logits come from leaders.
     static func run(
         _ name: String, _ division: Division, plans: [[[Int32]]], seconds: Int = 60,
+        cacheType: CPUBackend.CacheType? = nil,
         tamper: (@Sendable (Int, OperationTag, Int, [UInt8]) -> [UInt8])? = nil
     ) -> [ExpertExchangeTests.Outcome] {
         let worldSize = division.dp * division.tp
@@ -41,7 +42,7 @@ import Testing
                     group: group, rank: worker, worldSize: worldSize)
                 if let tamper { collectives.tamper = { tamper(worker, $0, $1, $2) } }
                 let outcome = Self.work(
-                    worker, name, division, plans, collectives, seconds)
+                    worker, name, division, plans, collectives, seconds, cacheType)
                 outcomes.withLock { $0[worker] = outcome }
                 finished.signal()
             }
@@ -55,12 +56,12 @@ import Testing
 
     private static func work(
         _ worker: Int, _ name: String, _ division: Division, _ plans: [[[Int32]]],
-        _ collectives: InProcessCollectives, _ seconds: Int
+        _ collectives: InProcessCollectives, _ seconds: Int, _ cacheType: CPUBackend.CacheType?
     ) -> ExpertExchangeTests.Outcome {
         do {
             let driver = try Driver(
                 name, threads: 1, rank: worker, tensorParallelSize: division.tp,
-                division: division.experts, collectives: collectives)
+                division: division.experts, collectives: collectives, cacheType: cacheType)
             driver.deadline = MonotonicClock.now() + .seconds(seconds)
             return .success(
                 try plans[worker / division.tp].enumerated().map { index, tokens in
@@ -109,6 +110,22 @@ import Testing
                     found[step] == bits(try single.logits(of: tokens)),
                     "worker \(worker) step \(step)")
             }
+        }
+    }
+
+    /// Every TP worker quantises the same latents for its own heads.
+    @Test(arguments: [(1, 2), (2, 2), (2, 1), (1, 4)])
+    func anInt8CacheHasTheBitsOfOneWorker(dp: Int, tp: Int) throws {
+        let texts = try Self.texts("tiny-w8a8")
+        let single = try Driver("tiny-w8a8", cacheType: .int8)
+        let plans = (0..<dp).map { rank in [4, 7].map { texts[$0 + rank] } }
+        let outcomes = Self.run(
+            "tiny-w8a8", Division(dp: dp, tp: tp, experts: .byExpert), plans: plans,
+            cacheType: .int8)
+        for rank in 0..<dp {
+            let found = try outcomes[rank * tp].get()
+            let expected = try plans[rank].map { bits(try single.logits(of: $0)) }
+            #expect(found == expected, "rank \(rank)")
         }
     }
 

@@ -1,4 +1,5 @@
 internal import CKernels
+internal import Glibc
 
 /// The model's stages on the CPU, by the kernels of one instruction set.
 ///
@@ -39,8 +40,36 @@ public final class CPUBackend: Backend {
         case float32
         case bfloat16
 
-        var kind: Int32 { Int32(self == .float32 ? CK_F32 : CK_BF16) }
-        public var byteCount: Int { self == .float32 ? 4 : 2 }
+        /// The cache of `--kv-cache-dtype auto`.
+        var cacheType: CacheType { self == .float32 ? .float32 : .bfloat16 }
+    }
+
+    /// What the latent cache stores, in the words of `--kv-cache-dtype`.
+    public enum CacheType: String, CaseIterable, Hashable, Sendable {
+        case float32
+        case bfloat16
+        /// Latents as int8 with a scale a position, rotated keys in BF16.
+        case int8
+
+        var kind: Int32 {
+            switch self {
+            case .float32: Int32(CK_F32)
+            case .bfloat16: Int32(CK_BF16)
+            case .int8: Int32(CK_INT8_DYNAMIC)
+            }
+        }
+
+        /// What a cache of this type is for a model: products of BF16 take pairs, so one of odd
+        /// width stays F32.
+        func stored(for config: ModelConfig) -> CacheType {
+            config.cacheWidth % 2 == 0 ? self : .float32
+        }
+
+        /// Of one position in one layer.
+        func byteCount(for config: ModelConfig) -> Int {
+            ck_latent_entry_bytes(
+                stored(for: config).kind, config.latentRank, config.ropeHeadSize)
+        }
     }
 
     struct Embedding {
@@ -54,7 +83,7 @@ public final class CPUBackend: Backend {
     public let kernels: KernelLevel
     /// Of the inputs of products.
     public let elementType: ElementType
-    public let cacheType: ElementType
+    public let cacheType: CacheType
     /// Whether float weights become int8 with a scale an output, and their inputs int8 a token.
     public let quantizesWeights: Bool
     public let failure: BackendError? = nil
@@ -78,7 +107,7 @@ public final class CPUBackend: Backend {
     ///   - weightsCache: where packed weights are shared; nil: this process has its own.
     public init(
         kernels: KernelLevel, threads: Int, elementType: ElementType = .float32,
-        cacheType: ElementType? = nil, quantizesWeights: Bool = false,
+        cacheType: CacheType? = nil, quantizesWeights: Bool = false,
         weightsCache: PackedWeightsCache? = nil
     ) throws(BackendError) {
         precondition((1...Self.threadCountMax).contains(threads), "\(threads) threads")
@@ -90,7 +119,7 @@ public final class CPUBackend: Backend {
         }
         self.kernels = kernels
         self.elementType = elementType
-        self.cacheType = cacheType ?? elementType
+        self.cacheType = cacheType ?? elementType.cacheType
         self.quantizesWeights = quantizesWeights
         self.engine = engine
         self.weightsCache = weightsCache
@@ -105,22 +134,22 @@ public final class CPUBackend: Backend {
 
     /// What one block of the latent cache takes over all layers.
     public static func bytesPerBlock(
-        _ config: ModelConfig, blockSize: Int, cacheType: ElementType
+        _ config: ModelConfig, blockSize: Int, cacheType: CacheType
     ) -> Int {
-        let element = stored(cacheType, config).byteCount
-        return config.layerCount * blockSize * config.cacheWidth * element
-    }
-
-    /// Products of BF16 take pairs, so a cache of odd width stays F32.
-    private static func stored(_ type: ElementType, _ config: ModelConfig) -> ElementType {
-        config.cacheWidth % 2 == 0 ? type : .float32
+        config.layerCount * blockSize * cacheType.byteCount(for: config)
     }
 
     public func prepare(_ config: ModelConfig, limits: BackendLimits) throws(BackendError) {
         precondition(step == nil, "prepared twice")
         step = try CPUStep(
-            config: config, limits: limits,
-            cacheType: Self.stored(cacheType, config))
+            config: config, limits: limits, cacheType: cacheType.stored(for: config))
+    }
+
+    /// Fills the latent cache with small numbers of any type. Until it is written to, all of it is
+    /// one page of zeros, which measurements would find in the processor's own caches.
+    public func fillCache() {
+        guard let cache = step?.cache else { preconditionFailure("not prepared") }
+        memset(cache.address, 0x3c, cache.byteCount)
     }
 
     public func makeExpertLoader(isUrgent: Bool) throws(BackendError) -> any Backend {

@@ -4,9 +4,9 @@ internal import Glibc
 final class CPUStep {
     let config: ModelConfig
     let limits: BackendLimits
-    /// `[layers, blocks, blockSize, cacheWidth]` of `cacheType`, the blocks of padding included
+    /// `[layers, blocks, blockSize]` entries of `cacheType`, the blocks of padding included
     let cache: HostBuffer
-    let cacheType: CPUBackend.ElementType
+    let cacheType: CPUBackend.CacheType
     /// `[rows, queryRank]`
     let queryLatents: HostBuffer
     /// `[rows, heads, nope + rope]`
@@ -29,11 +29,11 @@ final class CPUStep {
     private(set) var tableStarts: [Int32] = []
 
     private var layerBytes: Int {
-        limits.cacheBlockCount * limits.blockSize * config.cacheWidth * cacheType.byteCount
+        limits.cacheBlockCount * limits.blockSize * cacheType.byteCount(for: config)
     }
 
     init(
-        config: ModelConfig, limits: BackendLimits, cacheType: CPUBackend.ElementType
+        config: ModelConfig, limits: BackendLimits, cacheType: CPUBackend.CacheType
     ) throws(BackendError) {
         self.config = config
         self.cacheType = cacheType
@@ -47,7 +47,7 @@ final class CPUStep {
             throw .unsupported("more than 2^31 cache positions: lower the number of KV blocks")
         }
         let cacheBytes = positions.partialValue.multipliedReportingOverflow(
-            by: config.layerCount * config.cacheWidth * cacheType.byteCount)
+            by: config.layerCount * cacheType.byteCount(for: config))
         guard !cacheBytes.overflow else {
             throw .outOfMemory(bytes: .max, purpose: "the KV cache")
         }
@@ -116,7 +116,7 @@ final class CPUStep {
         target.append(contentsOf: source)
     }
 
-    /// The cache of one layer, `[blocks, blockSize, cacheWidth]`.
+    /// The cache of one layer, `[blocks, blockSize]` entries.
     func cache(layer: Int) -> UnsafeMutableRawPointer {
         precondition((0..<config.layerCount).contains(layer), "layer \(layer)")
         return cache.address + layer * layerBytes

@@ -46,9 +46,9 @@ public enum OptionTable {
                 "half": "this backend computes in bfloat16 or float32",
             ], help: "Type of the inputs of products; auto: the checkpoint's, else float32."),
         .init(
-            "kv-cache-dtype", .choice(["auto", "bfloat16", "float32"]), .deployment,
+            "kv-cache-dtype", .choice(["auto", "bfloat16", "float32", "int8"]), .deployment,
             default: "auto",
-            refused: ["fp8": "the latent cache is bfloat16 or float32"],
+            refused: ["fp8": "the latent cache is bfloat16, float32 or int8; int8 halves it too"],
             help: "Type of the latent cache; auto: that of --dtype."),
         .init(
             "quantization", .choice(["ascend", "fp8", "w8a8"]), .deployment,
