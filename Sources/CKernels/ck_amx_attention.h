@@ -6,6 +6,8 @@
 #include "ck_amx.h"
 #include "ck_attention.h"
 
+#pragma clang assume_nonnull begin
+
 enum {
     STEP = 128,       // positions of one step of the softmax
     PARTITION = 512,  // positions of one softmax; a multiple of STEP
@@ -78,14 +80,14 @@ struct scratch {
 // Cached positions of one step, and those that are asked for meanwhile.
 struct step {
     size_t first, count;
-    const uint16_t *rows[STEP];      // NULL beyond the sequence
-    const uint16_t *groups[GROUPS];  // 16 rows, `stride` bytes apart
+    const uint16_t *_Nullable rows[STEP];      // NULL beyond the sequence
+    const uint16_t *_Nonnull groups[GROUPS];  // 16 rows, `stride` bytes apart
     size_t stride;
-    const uint8_t *ahead[STEP];
+    const uint8_t *_Nullable ahead[STEP];
     size_t ahead_count, ahead_next;
     // Of an int8 cache `ahead` is the next step as it lies there, NULL beyond the sequence, and is
     // copied while this one is computed.
-    const uint8_t *beyond[STEP];  // the one behind it
+    const uint8_t *_Nullable beyond[STEP];  // the one behind it
     size_t copied;                // position from which on a step is in the other half of copies
     uint16_t *next_copies;
     const float *scales;          // [STEP] of this step
@@ -183,8 +185,6 @@ void ck_amx_find_rows(const struct attend_job *t, const struct task *task, const
                       struct step *step, size_t first, size_t end);
 
 // ---- A task (ck_amx_attention.c) -------------------------------------------------------------
-
-#pragma clang assume_nonnull begin
 
 struct shape ck_amx_shape(const struct ck_latent_attention *a);
 size_t ck_amx_lay_out(const struct shape *shape, uint8_t *_Nullable base, struct scratch *s);

@@ -1,6 +1,6 @@
 // Latent attention of many neighbouring queries: a task takes some heads of up to TASK_ROWS of them
-// from the queries to the output, so that nothing of it leaves the core and nobody waits between the
-// stages. Its rows are [heads, queries].
+// from the queries to the output, so that nothing of it leaves the core and nobody waits between
+// the stages. Its rows are [heads, queries].
 #if defined(__x86_64__)
 #include "ck_amx_attention.h"
 

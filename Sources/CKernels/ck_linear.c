@@ -401,8 +401,8 @@ void ck_linear_apply(struct ck_engine *engine, const struct ck_linear *linear, f
 // Which half of an MLP.
 enum half { HALF_GATE, HALF_DOWN };
 
-// `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here. `after`: the MLP that
-// is computed next.
+// `mlps[g]` serves groups[g], `rows` in all; the groups' linears are set here. `after`: the MLP
+// that is computed next.
 static void apply_half(struct ck_engine *engine, enum half half, const struct ck_mlp **mlps,
                        struct group *groups, size_t group_count, size_t rows,
                        const struct rows *x, const struct prepared *_Nullable prepared,
