@@ -259,20 +259,42 @@ TARGET static void scale_rows(float *sums, size_t columns, __m512 factors)
 
 // ---- Values ----------------------------------------------------------------------------------
 
-// 32 columns of all positions of a step, in pairs of positions.
-TARGET static void load_block(const struct step *step, const struct shape *shape,
-                              uint16_t *block, size_t column)
+// 32 columns of two positions, from `column` on; NULL: zeros.
+INLINE void load_pair(uint16_t *block, const uint16_t *first, const uint16_t *second,
+                      size_t column, __mmask32 mask)
 {
-    size_t left = shape->latent - column;
-    __mmask32 mask = left < 32 ? (__mmask32)((1ull << left) - 1) : (__mmask32)~0u;
-    for (size_t p = 0; p < ck_blocks(step->count, CHUNK) * CHUNK; p += 2, block += 64) {
-        const uint16_t *first = step->rows[p], *second = step->rows[p + 1];
-        __m512i a = first ? _mm512_maskz_loadu_epi16(mask, first + column)
-                          : _mm512_setzero_si512();
-        __m512i b = second ? _mm512_maskz_loadu_epi16(mask, second + column)
-                           : _mm512_setzero_si512();
-        _mm512_storeu_si512(block, _mm512_unpacklo_epi16(a, b));
-        _mm512_storeu_si512(block + 32, _mm512_unpackhi_epi16(a, b));
+    __m512i zero = _mm512_setzero_si512();
+    __m512i a = first ? _mm512_maskz_loadu_epi16(mask, first + column) : zero;
+    __m512i b = second ? _mm512_maskz_loadu_epi16(mask, second + column) : zero;
+    _mm512_storeu_si512(block, _mm512_unpacklo_epi16(a, b));
+    _mm512_storeu_si512(block + 32, _mm512_unpackhi_epi16(a, b));
+}
+
+// One block of 32 columns, or two, of all positions of a step, in pairs of positions. Two are
+// neighbouring lines of memory, read together.
+INLINE void load_blocks(const struct step *step, const struct shape *shape, uint16_t *block,
+                        size_t column, const int blocks)
+{
+    size_t left = shape->latent - column, last = left - (size_t)(blocks - 1) * 32;
+    __mmask32 whole = (__mmask32)~0u;
+    __mmask32 tail = last < 32 ? (__mmask32)((1ull << last) - 1) : whole;
+    size_t p = 0, end = ck_blocks(step->count, CHUNK) * CHUNK;
+    if (last >= 32) {
+        for (; p + 2 <= step->count; p += 2, block += 64) {
+            const uint16_t *first = step->rows[p] + column, *second = step->rows[p + 1] + column;
+            UNROLL for (int i = 0; i < blocks; i++) {
+                __m512i a = _mm512_loadu_si512(first + i * 32);
+                __m512i b = _mm512_loadu_si512(second + i * 32);
+                _mm512_storeu_si512(block + i * BLOCK, _mm512_unpacklo_epi16(a, b));
+                _mm512_storeu_si512(block + i * BLOCK + 32, _mm512_unpackhi_epi16(a, b));
+            }
+        }
+    }
+    for (; p < end; p += 2, block += 64) {
+        UNROLL for (int i = 0; i < blocks; i++) {
+            load_pair(block + i * BLOCK, step->rows[p], step->rows[p + 1], column + (size_t)i * 32,
+                      i + 1 == blocks ? tail : whole);
+        }
     }
 }
 
@@ -370,6 +392,7 @@ TARGET static void add_values(const struct shape *shape, const struct scratch *s
         }
     }
 }
+
 // ---- A partition -----------------------------------------------------------------------------
 
 // Positions of a step that the rows of some tiles see.
@@ -434,8 +457,8 @@ TARGET void ck_amx_attend_partition(const struct attend_job *t, const struct tas
         }
         for (size_t column = 0; column < shape->columns; column += 4) {
             int both = column + 2 < shape->columns;
-            load_block(step, shape, s->blocks, column * CK_TILE_SIDE);
-            if (both) load_block(step, shape, s->blocks + BLOCK, (column + 2) * CK_TILE_SIDE);
+            if (both) load_blocks(step, shape, s->blocks, column * CK_TILE_SIDE, 2);
+            else load_blocks(step, shape, s->blocks, column * CK_TILE_SIDE, 1);
             for (int i = 0; i < 4; i++) ck_amx_look_ahead(step, shape);
             add_values(shape, s, tiles, column, both, chunks, fresh);
             for (int i = 0; i < 4; i++) ck_amx_look_ahead(step, shape);
@@ -443,6 +466,7 @@ TARGET void ck_amx_attend_partition(const struct attend_job *t, const struct tas
         while (step->ahead_next < step->ahead_count) ck_amx_look_ahead(step, shape);
     }
 }
+
 // ---- Partitions together ---------------------------------------------------------------------
 
 // Adds a later partition to 16 rows; some columns of them. A row that saw nothing of it stays.
