@@ -13,8 +13,9 @@
 // A row's result depends on its own positions alone. They are cut into PARTITION, counted from
 // position 0, each with a softmax of its own; partitions are joined in rising order. So a thread
 // may take all partitions of a task or one, and decode of a long sequence has work for every
-// thread. A position that a row must not see has weight 0, which adds nothing.
+// thread. A position that a row must not see has weight 0, which adds nothing where it is finite.
 #if defined(__x86_64__)
+#include <float.h>
 #include <math.h>
 
 #include "ck_amx_attention.h"
@@ -185,6 +186,10 @@ INLINE __m512 weigh_scores(const struct ck_panel_kernels *k, const struct scratc
         }
     }
     __m512 top = _mm512_max_ps(_mm512_max_ps(best[0], best[1]), _mm512_max_ps(best[2], best[3]));
+    // A row that saw something has more than -infinity, even if all of it was no number: partitions
+    // of rows that saw nothing are left out.
+    __mmask16 any = _mm512_cmpgt_epi32_mask(seen, _mm512_setzero_si512());
+    top = _mm512_mask_max_ps(top, any, top, _mm512_set1_ps(-FLT_MAX));
     // Words of two BF16 numbers, the first position in the low half.
     uint16_t lanes[32];
     for (int i = 0; i < 16; i++) {

@@ -6,7 +6,7 @@
 // values, and what they are to be multiplied by goes into scores and weights.
 //
 // A row's result depends on its own positions alone: tiles count from position 0, and a position
-// that a row must not see has weight 0, which adds nothing.
+// that a row must not see has weight 0, which adds nothing where it is finite.
 #include <math.h>
 
 #include "ck_attention.h"

@@ -261,22 +261,28 @@ import Testing
         }
     }
 
-    /// A row that sees such a position is lost as over a cache of floats; other sequences are not.
+    /// A row that sees such a position is lost as over a cache of floats, also where it is the only
+    /// one of its part of the softmax; other rows are not.
     @Test(arguments: levels) func aPositionOfNaNIsSeen(level: Int32) throws {
         let model = Model()
-        var (random, count) = (KernelRandom(seed: 74), 0)
-        let cache = Cache(model, kind: Self.kind, lengths: [20, 200]) {
-            count += 1
-            var entry = Self.entry(model, &random)
-            if count == 10 {
-                (entry.scale, entry.codes) = (.nan, entry.codes.map { _ in 0 })
+        for (length, bad) in [(20, 9), (513, 512), (1030, 512), (130, 128)] {
+            var (random, count) = (KernelRandom(seed: 74), 0)
+            let cache = Cache(model, kind: Self.kind, lengths: [length, 200]) {
+                count += 1
+                var entry = Self.entry(model, &random)
+                if count == bad + 1 {
+                    (entry.scale, entry.codes) = (.nan, entry.codes.map { _ in 0 })
+                }
+                return entry.bytes
             }
-            return entry.bytes
+            let rows = [
+                Row(sequence: 0, position: bad), Row(sequence: 0, position: length - 1),
+                Row(sequence: 0, position: bad - 1), Row(sequence: 1, position: 199),
+            ]
+            let found = try Stage(model, level: level, threads: 1).attend(rows, cache)
+            let size = model.heads * model.value
+            #expect(found[..<(2 * size)].allSatisfy { $0.isNaN }, "position \(bad)")
+            #expect(found[(2 * size)...].allSatisfy { $0.isFinite }, "position \(bad)")
         }
-        let rows = [Row(sequence: 0, position: 19), Row(sequence: 1, position: 199)]
-        let found = try Stage(model, level: level, threads: 1).attend(rows, cache)
-        let size = model.heads * model.value
-        #expect(found[..<size].allSatisfy { $0.isNaN })
-        #expect(found[size...].allSatisfy { $0.isFinite })
     }
 }
