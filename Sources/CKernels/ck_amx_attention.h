@@ -11,7 +11,7 @@
 enum {
     STEP = 128,       // positions of one step of the softmax
     PARTITION = 512,  // positions of one softmax; a multiple of STEP
-    TASK_ROWS = 128,  // rows of a task, at most
+    TASK_ROWS = RUN_ROWS,  // of a task, at most
     TASK_TILES = TASK_ROWS / CK_TILE_SIDE,
     GROUPS = STEP / CK_TILE_SIDE,
     CHUNK = 32,  // positions that one instruction of the second product takes

@@ -10,6 +10,7 @@
 enum {
     ROW_CHUNK = 128,   // query rows whose latent queries are in scratch at a time
     RUN_QUERIES = 32,  // of a run that is long enough to be computed head by head
+    RUN_POSITIONS = 1024,  // up to so many positions it is, however many threads there are
 };
 
 // Adds positions first ..< last, which lie in one tile, to the running softmax of each head.
@@ -213,6 +214,17 @@ static int has_runs(const struct ck_kernels *k, const struct ck_latent_attention
            ck_is_row_major(k, &a->keys[0]) && ck_is_row_major(k, &a->values[0]);
 }
 
+// Whether so many neighbouring queries, the last of which is row `last`, go through the stage head
+// by head. A head's task takes its positions one after the other: where they are many and tasks are
+// fewer than threads, pieces of positions are better work to share.
+static int is_run(const struct ck_latent_attention *a, size_t queries, size_t last, size_t threads)
+{
+    if (queries < RUN_QUERIES) return 0;
+    size_t heads = ck_min(a->heads, RUN_ROWS / ck_min(queries, RUN_ROWS));
+    size_t tasks = ck_blocks(queries, RUN_ROWS) * ck_blocks(a->heads, heads);
+    return tasks >= threads || (size_t)a->positions[last] < RUN_POSITIONS;
+}
+
 // Behind the last of the neighbouring queries of one sequence that begin at `row`.
 static size_t run_end(const struct ck_latent_attention *a, size_t row)
 {
@@ -241,7 +253,7 @@ void ck_latent_attention_apply(struct ck_engine *engine, const struct ck_latent_
     size_t count = 0, left = 0;
     for (size_t row = 0, end; row < a->rows; row = end) {
         end = run_end(a, row);
-        if (end - row < RUN_QUERIES) continue;
+        if (!is_run(a, end - row, end - 1, threads)) continue;
         attend_queries(engine, &job, left, row);
         runs[count++] = (struct ck_attention_run){row, end - row};
         left = end;

@@ -16,6 +16,8 @@ struct ck_attention_job {
     size_t scratch_bytes;  // of one thread, a multiple of 64
 };
 
+enum { RUN_ROWS = 128 };  // [heads, queries] of a task that computes a part of a run
+
 // Neighbouring queries of one sequence.
 struct ck_attention_run {
     size_t first, queries;
