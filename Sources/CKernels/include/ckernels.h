@@ -291,7 +291,7 @@ void ck_rotate_queries(struct ck_engine *engine,
                        size_t rows, size_t heads, size_t size, size_t rope);
 // Bytes of one position of a latent cache; a multiple of 4, or of 2 in BF16. Of kind
 // CK_INT8_DYNAMIC it is a scale s in F32, the rotated key divided by s in BF16, and the codes of
-// the latent, with s = max|latent| / 127; see ck_latent_cache.c.
+// the latent, with s at least max|latent| / 127; see ck_latent_cache.c.
 size_t ck_latent_entry_bytes(int kind, size_t latent, size_t rope);
 // Writes cache[slots[r]] = rms_norm(first `latent` of x[r]), rotated last `rope` of x[r].
 void ck_store_latents(struct ck_engine *engine,
@@ -310,7 +310,8 @@ struct ck_latent_attention {
     float *output;          // [rows, heads, value]
     const float *queries;   // [rows, heads, nope + rope], the rope part rotated
     const void *cache;      // [blocks, block_size, ck_latent_entry_bytes]
-    int cache_kind;         // CK_F32: sums of F32 products; CK_BF16, CK_INT8_DYNAMIC: of BF16 ones
+    int cache_kind;         // CK_F32: sums of F32 products; CK_BF16, CK_INT8_DYNAMIC: of BF16 ones,
+                            // where latent + rope must be even
     const int32_t *tables;  // block numbers
     const int32_t *table_starts;    // [rows] first entry of `tables` of the row's sequence
     const int32_t *positions;       // [rows]
