@@ -42,10 +42,10 @@ TARGET static void absorb(const struct attend_job *t, const struct run_task *run
             }
             struct ck_product product = {
                 .y = y, .y_stride = CK_PANEL, .x = s->operands, .x_stride = bytes, .rows = count,
-                .parts = first == 0, .starts = starts, .token_scales = token_scales,
+                .parts = first == 0, .next = head + 1 < run->heads ? keys[1].weight : NULL,
+                .starts = starts, .token_scales = token_scales,
             };
             for (size_t output = 0; output < a->latent; output += CK_PANEL) {
-                product.next = head + 1 < run->heads ? keys[1].weight : NULL;
                 ck_panel_product(k, keys, output / CK_PANEL, &product);
                 uint32_t mask = a->latent - output < 32 ? (1u << (a->latent - output)) - 1 : ~0u;
                 for (size_t r = 0; r < count; r++) {
@@ -101,11 +101,11 @@ TARGET static void project(const struct attend_job *t, const struct run_task *ru
             float y[CK_AMX_ROWS * CK_PANEL];
             struct ck_product product = {
                 .y = y, .y_stride = CK_PANEL, .x = narrow ? x : s->operands, .x_stride = bytes,
-                .rows = count, .parts = first == 0, .starts = starts,
-                .token_scales = token_scales,
+                .rows = count, .parts = first == 0,
+                .next = head + 1 < run->heads ? values[1].weight : NULL,
+                .starts = starts, .token_scales = token_scales,
             };
             for (size_t column = 0; column < a->value; column += CK_PANEL) {
-                product.next = head + 1 < run->heads ? values[1].weight : NULL;
                 ck_panel_product(k, values, column / CK_PANEL, &product);
                 size_t columns = ck_min(CK_PANEL, a->value - column);
                 for (size_t r = 0; r < count; r++) {
